@@ -1,0 +1,64 @@
+/**
+ * Time as the engine sees it, so that tests can move it. The rules of the ledger never read a clock: they are told
+ * the instant.
+ */
+export interface Clock {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** Resolves after `ms`; rejects with the signal's reason as soon as it aborts. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** Longer timers overflow to 1 ms. */
+const MAX_TIMER_MS = 2_147_483_647;
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  async sleep(ms, signal) {
+    let left = Math.max(0, ms);
+    do {
+      const slice = Math.min(left, MAX_TIMER_MS);
+      await sleepSlice(slice, signal);
+      left -= slice;
+    } while (left > 0);
+  },
+};
+
+function sleepSlice(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason as Error);
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason as Error);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Settles like `work`, or rejects with `onDeadline()` once `ms` have passed. `work` itself goes on. */
+export async function withDeadline<T>(
+  clock: Clock,
+  ms: number,
+  work: Promise<T>,
+  onDeadline: () => Error,
+): Promise<T> {
+  const done = new AbortController();
+  const deadline = clock.sleep(ms, done.signal).then(
+    () => Promise.reject(onDeadline()),
+    () => new Promise<never>(() => {}),
+  );
+  try {
+    return await Promise.race([work, deadline]);
+  } finally {
+    done.abort(new Error("settled"));
+  }
+}
+
+/** A delay before attempt `attempt` (1, 2, …): exponential, full jitter. "Exponential Backoff And Jitter", AWS, 2015. */
+export function backoffMs(attempt: number, baseMs: number, maxMs: number): number {
+  return Math.random() * Math.min(maxMs, baseMs * 2 ** (attempt - 1));
+}

@@ -1,0 +1,353 @@
+/**
+ * One run as its coordinator keeps it: the requests' way through ledger, cache and recorder (R11 to R19).
+ *
+ * Each mutation is one synchronous block (read, decide, apply, persist); only then is anything awaited, and nothing read
+ * before an await is acted on after it. Knows no platform class: storage, database, clock and alarm come from outside.
+ */
+import type { Clock } from "../contract/clock.ts";
+import { backoffMs } from "../contract/clock.ts";
+import { DurableRunError, DurableStoreUnavailableError } from "../contract/errors.ts";
+import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
+import { decide } from "../ledger/decide.ts";
+import type { Op, Replies, Request } from "../ledger/requests.ts";
+import { withBody } from "../ledger/requests.ts";
+import type { EventState, RunState, RunView, StepState } from "../ledger/state.ts";
+import { leaseIsLive } from "../ledger/state.ts";
+import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
+import { WIRE_VERSION } from "../stores/coordinated/wire.ts";
+import type { D1DatabaseLike } from "../stores/d1/database.ts";
+import { StaleSliceError } from "../stores/d1/database.ts";
+import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
+import { RunCache } from "./cache.ts";
+import { rebuild, recordedChunks, recordIsAhead } from "./rebuild.ts";
+import { Recorder } from "./recorder.ts";
+import type { SyncStorage } from "./schema.ts";
+
+export interface CoordinatorTimes {
+  /** How long one call to D1 may take. Default 10,000. */
+  d1DeadlineMs: number;
+  /** How long a caller under `ack: "record"` waits for D1 before it is told `store_unavailable`. Default 15,000. */
+  recordDeadlineMs: number;
+  /** How long a change may wait for others to share its commit or its flush. Default 100. */
+  gatherMs: number;
+  /** How long the object stays after the run has ended and D1 holds it all. Default 3,600,000. */
+  retainMs: number;
+}
+
+export interface CoordinatedRunInput {
+  readonly runId: string;
+  readonly storage: SyncStorage & { deleteAll(): Promise<void> };
+  readonly db: D1DatabaseLike;
+  readonly clock: Clock;
+  readonly times: CoordinatorTimes;
+  /** Sees to it that `onAlarm` is called after `delayMs`. An earlier call stands. */
+  readonly arm: (delayMs: number) => void;
+}
+
+/** What is not yet in D1 is brought there by an alarm after this time at the latest, if the object should die. */
+const SAFETY_MS = 10_000;
+
+export class CoordinatedRun implements CoordinatorReads {
+  readonly #input: CoordinatedRunInput;
+  readonly #cache: RunCache;
+  readonly #recorder: Recorder;
+  /** Loading from D1, shared by all who wait for it; `undefined` until needed, and again after a failure. */
+  #loading: Promise<void> | undefined;
+  #loaded = false;
+  #comparedWithRecord = false;
+  #gathering = false;
+  /** Counts how often the cache was emptied. */
+  #epoch = 0;
+  /** The expiry of the lapsed lease that D1 has been told of. */
+  #lapseRecorded: number | null = null;
+
+  constructor(input: CoordinatedRunInput) {
+    this.#input = input;
+    const { runId, storage, db, clock, times } = input;
+    this.#cache = new RunCache(storage, runId);
+    this.#loaded = this.#cache.run !== null;
+    this.#recorder = new Recorder({ runId, db, cache: this.#cache, clock, deadlineMs: times.d1DeadlineMs });
+  }
+
+  submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
+    return this.#envelope(async () => {
+      if (message.v !== WIRE_VERSION) {
+        return refusal("invalid_input", `v is ${String(message.v)}: this coordinator speaks version ${WIRE_VERSION}`);
+      }
+      if (message.request.runId !== this.#input.runId) {
+        return refusal("invalid_input", "runId is not that of this coordinator");
+      }
+      const { request, body } = message;
+      while (!this.#isReady(request.op)) await this.#load();
+      return this.#apply(body ? withBody(request, { text: new TextDecoder().decode(body) }) : request, message.ack);
+    });
+  }
+
+  readRun(): Promise<Envelope<CountedRun | null>> {
+    return this.#read(() => {
+      const { run } = this.#cache;
+      return run === null ? null : { run: view(run), stepCount: this.#cache.stepCount() };
+    });
+  }
+
+  readStep(stepIndex: number): Promise<Envelope<StepState | null>> {
+    return this.#read(() => this.#cache.step(stepIndex));
+  }
+
+  readSteps(from: number): Promise<Envelope<StepPage>> {
+    return this.#read(() => this.#cache.page(from));
+  }
+
+  readEvent(key: string): Promise<Envelope<EventState | null>> {
+    return this.#read(() => this.#cache.event(key));
+  }
+
+  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
+    return this.#read(async () => {
+      const last = Math.min(chunkCount(ref), first + 4) - 1;
+      const texts = this.#cache.chunks(ref, first, 4) ?? (await recordedChunks(this.#record(), ref, first, last));
+      return { text: texts.join(""), next: last + 1 < chunkCount(ref) ? last + 1 : null };
+    });
+  }
+
+  /** How many rows D1 does not hold yet. */
+  lag(): Promise<Envelope<{ rows: number }>> {
+    return this.#envelope(async () => ({ ok: true, value: { rows: this.#cache.dirtyCount } }));
+  }
+
+  /** R18: does what is due and arms the next alarm. Never throws. */
+  async onAlarm(): Promise<void> {
+    try {
+      this.#noteLapse();
+      if (this.#hasWork()) await this.#flush();
+      if (this.#mayGo()) return this.#empty();
+    } catch {
+      // The recorder has counted it, and the next alarm tries again.
+    }
+    this.#arm();
+  }
+
+  /** The synchronous block (R11), then the wait that the policy asks for. */
+  async #apply(whole: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
+    const { request, chunks } = splitBody(whole);
+    const decision = decide<Op>(this.#cache.slice(request), request, this.#input.clock.now());
+    if (!decision.ok) return decision;
+    const { change, reply } = decision;
+    if (request.op === "begin" && change.step) {
+      this.#cache.applyLazily(change.step);
+    } else if (change.run || change.step || change.event) {
+      this.#cache.commit(change, chunks, { record: request.op !== "renew" });
+    }
+    const value = this.#answer(request.op, reply);
+    const recorded = ack === "record" && request.op !== "begin" && request.op !== "renew";
+    this.#arm();
+    this.#gather();
+    if (recorded) await this.#recorded(this.#cache.revision);
+    return { ok: true, value };
+  }
+
+  /** What goes back: never what the caller sent, nor what no caller needs. */
+  #answer(op: Op, reply: Replies[Op]): Answers[Op] {
+    switch (op) {
+      case "claim": {
+        const { run } = reply as Replies["claim"];
+        const page = this.#cache.page(0);
+        return { run: view(run), stepCount: this.#cache.stepCount(), page };
+      }
+      case "end": {
+        const { run, accepted } = reply as Replies["end"];
+        const result = accepted ? null : run.result;
+        return { run: { ...view(run), result }, stepCount: this.#cache.stepCount(), accepted };
+      }
+      case "complete": {
+        const { step, accepted } = reply as Replies["complete"];
+        return { step: accepted ? { ...step, result: null } : step, accepted };
+      }
+      case "emit": {
+        const { event, accepted } = reply as Replies["emit"];
+        return { event: accepted ? { ...event, payload: { text: "" } } : event, accepted };
+      }
+      default:
+        return reply as Answers[Op];
+    }
+  }
+
+  /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
+  async #recorded(revision: number): Promise<void> {
+    const { clock, times } = this.#input;
+    const giveUpAt = clock.now() + times.recordDeadlineMs;
+    const epoch = this.#epoch;
+    for (let attempt = 1; this.#recorder.recordedThrough < revision; attempt += 1) {
+      try {
+        await this.#flush();
+      } catch (error) {
+        if (error instanceof StaleSliceError) throw error;
+        const delay = backoffMs(attempt, 50, 2_000);
+        if (clock.now() + delay >= giveUpAt) throw error;
+        await clock.sleep(delay);
+      }
+      if (this.#epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const epoch = this.#epoch;
+    try {
+      await this.#recorder.flush();
+    } catch (error) {
+      // Many may wait for one flush; the first to hear of it empties the cache.
+      if (error instanceof StaleSliceError && this.#epoch === epoch) this.#empty();
+      this.#arm();
+      throw error;
+    }
+  }
+
+  /** Saves lazy begins, and brings what is dirty to D1, after the time in which others may join. */
+  #gather(): void {
+    if (this.#gathering || !this.#hasWork()) return;
+    this.#gathering = true;
+    const later = async (): Promise<void> => {
+      await this.#input.clock.sleep(this.#input.times.gatherMs);
+      this.#gathering = false;
+      if (this.#hasWork()) await this.#flush();
+    };
+    // A flush that fails has armed the alarm, which tries again.
+    later().catch(() => {});
+  }
+
+  #hasWork(): boolean {
+    return this.#cache.hasUnsaved || this.#cache.dirtyCount > 0;
+  }
+
+  /** R17: whether the cache may answer: it holds the run or knows that D1 does not, and D1 is not ahead of it. */
+  #isReady(op: Op | "read"): boolean {
+    if (this.#loading !== undefined) return false;
+    return this.#loaded && (op !== "claim" || this.#comparedWithRecord);
+  }
+
+  /** Makes the cache ready, behind one shared promise. */
+  #load(): Promise<void> {
+    this.#loading ??= (this.#cache.run === null ? this.#rebuild() : this.#compare()).finally(() => {
+      this.#loading = undefined;
+    });
+    return this.#loading;
+  }
+
+  async #rebuild(): Promise<void> {
+    await rebuild(this.#cache, this.#record());
+    this.#loaded = true;
+    this.#comparedWithRecord = true;
+    this.#arm();
+  }
+
+  /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
+  async #compare(): Promise<void> {
+    const ahead = await recordIsAhead(this.#cache, this.#record()).catch((error: unknown) => {
+      if (error instanceof DurableStoreUnavailableError) return false;
+      throw error;
+    });
+    this.#loaded = true;
+    this.#comparedWithRecord = true;
+    if (!ahead) return;
+    this.#forget();
+    await this.#input.storage.deleteAll();
+    await this.#rebuild();
+  }
+
+  /** Throws the object's own copy away: D1 knows better, or the run is over. Whoever comes meanwhile waits. */
+  #empty(): void {
+    this.#forget();
+    const emptied = this.#input.storage.deleteAll().finally(() => (this.#loading = undefined));
+    emptied.catch(() => {});
+    this.#loading = emptied;
+  }
+
+  #forget(): void {
+    this.#epoch += 1;
+    this.#cache.forget();
+    this.#recorder.forget();
+    this.#loaded = false;
+    this.#comparedWithRecord = false;
+    this.#lapseRecorded = null;
+  }
+
+  /** Tells D1 once when a lease has lapsed: heartbeats are not recorded, so history could not know. */
+  #noteLapse(): void {
+    const { run } = this.#cache;
+    if (run?.status !== "running" || run.leaseExpiresAt === null) return;
+    if (leaseIsLive(run, this.#input.clock.now()) || this.#lapseRecorded === run.leaseExpiresAt) return;
+    this.#lapseRecorded = run.leaseExpiresAt;
+    this.#cache.commit({ run });
+  }
+
+  /** R19 */
+  #mayGo(): boolean {
+    const { run, dirtyCount, exists, hasUnsaved } = this.#cache;
+    if (!exists || hasUnsaved || dirtyCount > 0) return false;
+    const idleSince = run === null ? 0 : (run.completedAt ?? Number.POSITIVE_INFINITY);
+    return this.#input.clock.now() >= idleSince + this.#input.times.retainMs;
+  }
+
+  #arm(): void {
+    const delay = this.#nextAlarmIn();
+    if (delay !== null) this.#input.arm(delay);
+  }
+
+  /** R18: the earliest of what is due. */
+  #nextAlarmIn(): number | null {
+    const { clock, times } = this.#input;
+    const { run, dirtyCount, hasUnsaved, exists } = this.#cache;
+    if (!exists && !hasUnsaved) return null;
+    const now = clock.now();
+    const due: number[] = [];
+    if (dirtyCount > 0 || hasUnsaved) {
+      const { failures } = this.#recorder;
+      due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
+    }
+    if (run === null) due.push(times.retainMs);
+    else if (run.completedAt !== null) due.push(run.completedAt + times.retainMs - now);
+    else if (run.leaseExpiresAt !== null && run.leaseExpiresAt !== this.#lapseRecorded) {
+      due.push(run.leaseExpiresAt - now);
+    }
+    return due.length === 0 ? null : Math.max(0, Math.min(...due));
+  }
+
+  #record(): { runId: string; db: D1DatabaseLike; clock: Clock; deadlineMs: number } {
+    const { runId, db, clock, times } = this.#input;
+    return { runId, db, clock, deadlineMs: times.d1DeadlineMs };
+  }
+
+  #read<T>(read: () => T | Promise<T>): Promise<Envelope<T>> {
+    return this.#envelope(async () => {
+      while (!this.#isReady("read")) await this.#load();
+      return { ok: true, value: await read() };
+    });
+  }
+
+  /** R20: what the contract has a code for is answered; only defects are thrown. */
+  async #envelope<T>(work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof StaleSliceError) {
+        return refusal(
+          "lease_lost",
+          `run "${this.#input.runId}" was claimed elsewhere: D1 stands at a claim that this coordinator does not know.`,
+        );
+      }
+      if (error instanceof DurableRunError) return refusal(error.code, error.message);
+      throw error;
+    }
+  }
+}
+
+function refusal(code: DurableRunErrorCode, message: string): { ok: false; error: ErrorData } {
+  return { ok: false, error: { code, message } };
+}
+
+/** A run without what is only kept. */
+function view(run: RunState): RunView {
+  const { task: _task, input: _input, tags: _tags, ...rest } = run;
+  return rest;
+}

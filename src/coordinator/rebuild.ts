@@ -1,0 +1,78 @@
+/**
+ * From D1 back into an empty cache (R17). Inline bodies come along, page by page; large ones stay in D1 and are read
+ * through when they are asked for.
+ */
+import type { Clock } from "../contract/clock.ts";
+import type { D1DatabaseLike } from "../stores/d1/database.ts";
+import { runBatch } from "../stores/d1/database.ts";
+import type { EventRow, RunRow, StepRow } from "../stores/sql/rows.ts";
+import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow } from "../stores/sql/rows.ts";
+import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
+import type { RunCache } from "./cache.ts";
+
+/** ?1: run id, ?2: the last key of the page before, "" for the first. */
+const SELECT_EVENTS = `
+SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 50`;
+
+/** ?1: run id. */
+const SELECT_HEAD = `
+SELECT fence, claim_request_id,
+  max(revision, coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0)) AS revision
+FROM durable_runs WHERE run_id = ?1`;
+
+export interface RecordInput {
+  readonly runId: string;
+  readonly db: D1DatabaseLike;
+  readonly clock: Clock;
+  readonly deadlineMs: number;
+}
+
+/** Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`. */
+export async function rebuild(cache: RunCache, input: RecordInput): Promise<void> {
+  const [runs, firstSteps, firstEvents] = await query(input, [
+    [SELECT_RUN, input.runId],
+    [SELECT_STEPS, input.runId, 0],
+    [SELECT_EVENTS, input.runId, ""],
+  ]);
+  let events = (firstEvents ?? []) as EventRow[];
+  while (events.length > 0) {
+    cache.adopt({ events: events.map((row) => ({ ...fromEventRow(row), revision: Number(row.revision) })) });
+    const [more] = await query(input, [[SELECT_EVENTS, input.runId, String(events.at(-1)?.key)]]);
+    events = (more ?? []) as EventRow[];
+  }
+  const [runRow] = (runs ?? []) as RunRow[];
+  if (runRow === undefined) return;
+  let steps = (firstSteps ?? []) as (StepRow & { last_index: number })[];
+  while (steps.length > 0) {
+    cache.adopt({ steps: steps.map(fromStepRow) });
+    const last = Number(steps.at(-1)?.step_index);
+    if (last >= Number(steps[0]?.last_index)) break;
+    const [more] = await query(input, [[SELECT_STEPS, input.runId, last + 1]]);
+    steps = (more ?? []) as typeof steps;
+  }
+  const run = fromRunRow(runRow);
+  // D1 hears of no heartbeats, so what it says of the lease is old: its holder is given one more lease to speak up.
+  const leaseExpiresAt = run.leaseExpiresAt === null ? null : input.clock.now() + run.leaseMs;
+  cache.adopt({ run: { ...run, leaseExpiresAt } });
+}
+
+/** R17: whether D1 stands above the cache, so that the cache is to be thrown away. */
+export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
+  const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
+  const [head] = (rows ?? []) as { fence: number; claim_request_id: string; revision: number }[];
+  if (head === undefined) return false;
+  const { run } = cache;
+  if (run === null || head.fence !== run.fence) return run === null || head.fence > run.fence;
+  return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;
+}
+
+/** Some chunks of a body, from D1. */
+export async function recordedChunks(input: RecordInput, ref: string, first: number, last: number): Promise<string[]> {
+  const [rows] = await query(input, [[SELECT_CHUNKS, input.runId, ref, first, last]]);
+  return ((rows ?? []) as { text: string }[]).map((row) => row.text);
+}
+
+function query(input: RecordInput, queries: (readonly [string, ...(string | number)[]])[]): Promise<unknown[][]> {
+  const statements = queries.map(([text, ...values]) => input.db.prepare(text).bind(...values));
+  return runBatch(input.db, statements, input);
+}

@@ -1,0 +1,94 @@
+/**
+ * RunCoordinator: the Durable Object that owns one run, addressed by `namespace.getByName(runId)`.
+ *
+ * Only the platform's shape is here: RPC methods, the alarm, the constructor. Everything else is CoordinatedRun. Bind
+ * the class with SQLite storage, and a D1 database with the tables of migrations/ as `DB` (or override it in a
+ * subclass, through the options).
+ */
+import { DurableObject } from "cloudflare:workers";
+import type { Clock } from "../contract/clock.ts";
+import { systemClock } from "../contract/clock.ts";
+import type { Op } from "../ledger/requests.ts";
+import type { EventState, StepState } from "../ledger/state.ts";
+import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
+import type { D1DatabaseLike } from "../stores/d1/database.ts";
+import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import type { CoordinatorTimes } from "./coordinated-run.ts";
+import { CoordinatedRun } from "./coordinated-run.ts";
+
+export interface RunCoordinatorEnv {
+  DB: D1DatabaseLike;
+}
+
+export interface RunCoordinatorOptions extends Partial<CoordinatorTimes> {
+  /** Default `env.DB`. */
+  database?: D1DatabaseLike;
+  /** For tests. */
+  clock?: Clock;
+}
+
+export class RunCoordinator<Env extends object = RunCoordinatorEnv>
+  extends DurableObject<Env>
+  implements CoordinatorReads
+{
+  readonly #run: CoordinatedRun;
+  /** Epoch milliseconds of the alarm that stands, as far as this instance knows. */
+  #armedAt = Number.POSITIVE_INFINITY;
+
+  constructor(ctx: DurableObjectState, env: Env, options: RunCoordinatorOptions = {}) {
+    super(ctx, env);
+    const { database, clock = systemClock, ...times } = options;
+    const runId = ctx.id.name;
+    if (runId === undefined) throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
+    this.#run = new CoordinatedRun({
+      runId,
+      storage: ctx.storage,
+      db: database ?? (env as RunCoordinatorEnv).DB,
+      clock,
+      times: { d1DeadlineMs: 10_000, recordDeadlineMs: 15_000, gatherMs: 100, retainMs: 3_600_000, ...times },
+      arm: (delayMs) => this.#arm(delayMs),
+    });
+  }
+
+  submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
+    return this.#run.submit(message);
+  }
+
+  readRun(): Promise<Envelope<CountedRun | null>> {
+    return this.#run.readRun();
+  }
+
+  readStep(stepIndex: number): Promise<Envelope<StepState | null>> {
+    return this.#run.readStep(stepIndex);
+  }
+
+  readSteps(from: number): Promise<Envelope<StepPage>> {
+    return this.#run.readSteps(from);
+  }
+
+  readEvent(key: string): Promise<Envelope<EventState | null>> {
+    return this.#run.readEvent(key);
+  }
+
+  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
+    return this.#run.readBody(ref, first);
+  }
+
+  lag(): Promise<Envelope<{ rows: number }>> {
+    return this.#run.lag();
+  }
+
+  override async alarm(): Promise<void> {
+    this.#armedAt = Number.POSITIVE_INFINITY;
+    await this.#run.onAlarm();
+  }
+
+  /** R18: arming costs a row written, so it is skipped when an earlier alarm stands. */
+  #arm(delayMs: number): void {
+    const at = Date.now() + delayMs;
+    if (at >= this.#armedAt) return;
+    this.#armedAt = at;
+    // A put that fails breaks the object, which is reset; nothing is left to handle here.
+    void this.ctx.storage.setAlarm(at);
+  }
+}

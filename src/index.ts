@@ -1,0 +1,55 @@
+/**
+ * durable-runs: the portable part. Stores that need a platform are in durable-runs/node and durable-runs/cloudflare.
+ */
+export type { Clock } from "./contract/clock.ts";
+export {
+  DurableAwaitEventTimeoutError,
+  DurableInvalidInputError,
+  DurablePayloadError,
+  DurableRunDivergenceError,
+  DurableRunError,
+  DurableRunInputMismatchError,
+  DurableRunLeaseHeldError,
+  DurableRunLeaseLostError,
+  DurableRunNotFoundError,
+  DurableStepInputMismatchError,
+  DurableStoreUnavailableError,
+} from "./contract/errors.ts";
+export type { DurableRunErrorCode } from "./contract/errors.ts";
+export { DEFAULT_LEASE_MS, LIMITS } from "./contract/limits.ts";
+export type {
+  AgentTaskSpec,
+  BeginStepInput,
+  ClaimedRunRecord,
+  CompleteStepInput,
+  DeclaredRunStatus,
+  DurableRunManifest,
+  DurableRunStore,
+  EmitEventInput,
+  EndRunInput,
+  EventRecord,
+  FailStepInput,
+  RenewLeaseInput,
+  RunOutcome,
+  RunRecord,
+  RunStatus,
+  StartOrResumeInput,
+  StartOrResumeResult,
+  StepError,
+  StepKind,
+  StepRecord,
+  StepStatus,
+} from "./contract/types.ts";
+export { canonicalHash, canonicalJson, deriveWorkerId, manifestHash, newRunId, stepId } from "./identity.ts";
+export { runDurable } from "./runner/run-durable.ts";
+export type {
+  AwaitEventOptions,
+  DurableContext,
+  RunDurableInput,
+  RunDurableResult,
+  StepOptions,
+} from "./runner/types.ts";
+export type { D1DatabaseLike, D1PreparedStatementLike } from "./stores/d1/database.ts";
+export { D1DurableRunStore } from "./stores/d1/store.ts";
+export type { D1StoreOptions } from "./stores/d1/store.ts";
+export { InMemoryDurableRunStore } from "./stores/memory.ts";

@@ -1,0 +1,34 @@
+/**
+ * The ledger's one entry: what a request does to a run, decided over the slice that it is about (R1).
+ *
+ * Pure and synchronous: no I/O, no clock, no randomness. A store loads the slice, asks here, and commits the change
+ * atomically, provided that the slice still stands.
+ */
+import { emit } from "./events.ts";
+import type { Decision, Op, Request, RequestOf } from "./requests.ts";
+import { claim, end, renew } from "./runs.ts";
+import type { Slice } from "./state.ts";
+import { begin, complete, fail } from "./steps.ts";
+
+export function decide<O extends Op>(slice: Slice, request: RequestOf<O>, now: number): Decision<O> {
+  return decideAny(slice, request, now) as Decision<O>;
+}
+
+function decideAny(slice: Slice, request: Request, now: number): Decision {
+  switch (request.op) {
+    case "claim":
+      return claim(slice.run, request, now);
+    case "renew":
+      return renew(slice.run, request, now);
+    case "begin":
+      return begin(slice, request, now);
+    case "complete":
+      return complete(slice, request, now);
+    case "fail":
+      return fail(slice, request, now);
+    case "end":
+      return end(slice.run, request, now);
+    case "emit":
+      return emit(slice.event, request, now);
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * The requests that change a run, and what each answers: the vocabulary between a store's face, its journal and the
+ * ledger, and, as it stands, the wire format of the coordinator (R21). Flat, and made of what structured clone takes.
+ */
+import type { ErrorData } from "../contract/errors.ts";
+import type { StepKind } from "../contract/types.ts";
+import type { Body, Change, EventState, RunState, StepState } from "./state.ts";
+
+interface RequestBase {
+  readonly runId: string;
+  /** The same at each repetition of one request. */
+  readonly requestId: string;
+}
+
+/** `null`: the caller knows no fence, and is held to the lease as far as its worker id tells (R5). */
+type Fence = number | null;
+
+export interface ClaimRequest extends RequestBase {
+  readonly op: "claim";
+  readonly workerId: string;
+  readonly leaseMs: number;
+  readonly manifestHash: string;
+  readonly projectId: string;
+  readonly scenarioId: string | null;
+  readonly task: string;
+  readonly input: Body;
+  readonly tags: string | null;
+}
+
+export interface RenewRequest extends RequestBase {
+  readonly op: "renew";
+  readonly workerId: string;
+  readonly leaseMs: number;
+  readonly fence: Fence;
+}
+
+/** What a begin says of its step. A later request for the same attempt repeats it, in case the begin was lost (R16). */
+export interface BeginFacts {
+  readonly requestId: string;
+  readonly intent: string;
+  readonly kind: StepKind;
+  readonly inputHash: string;
+  readonly timeoutMs: number | null;
+  readonly caught: readonly number[];
+}
+
+export interface BeginRequest extends RequestBase, BeginFacts {
+  readonly op: "begin";
+  readonly fence: Fence;
+  readonly stepIndex: number;
+}
+
+interface EndStepRequest extends RequestBase {
+  readonly fence: Fence;
+  readonly stepIndex: number;
+  /** Which attempt it ends; `null` when the caller does not say. */
+  readonly attempt: number | null;
+  readonly begun: BeginFacts | null;
+}
+
+export interface CompleteRequest extends EndStepRequest {
+  readonly op: "complete";
+  readonly result: Body;
+}
+
+export interface FailRequest extends EndStepRequest {
+  readonly op: "fail";
+  readonly error: string;
+}
+
+export interface EndRequest extends RequestBase {
+  readonly op: "end";
+  readonly workerId: string;
+  readonly fence: Fence;
+  readonly status: "completed" | "failed";
+  readonly outcome: string | null;
+  readonly result: Body | null;
+  readonly error: string | null;
+}
+
+export interface EmitRequest extends RequestBase {
+  readonly op: "emit";
+  readonly key: string;
+  readonly payload: Body;
+}
+
+export type Request =
+  | ClaimRequest
+  | RenewRequest
+  | BeginRequest
+  | CompleteRequest
+  | FailRequest
+  | EndRequest
+  | EmitRequest;
+
+export type Op = Request["op"];
+export type RequestOf<O extends Op> = Extract<Request, { op: O }>;
+
+/** The payload that a request brings. */
+export function bodyOf(request: Request): Body | null {
+  switch (request.op) {
+    case "claim":
+      return request.input;
+    case "complete":
+    case "end":
+      return request.result;
+    case "emit":
+      return request.payload;
+    default:
+      return null;
+  }
+}
+
+/** The same request with another payload in its place. */
+export function withBody<R extends Request>(request: R, body: Body): R {
+  switch (request.op) {
+    case "claim":
+      return { ...request, input: body };
+    case "complete":
+    case "end":
+      return { ...request, result: body };
+    case "emit":
+      return { ...request, payload: body };
+    default:
+      return request;
+  }
+}
+
+/** `accepted`: what this request brought is what stands; else something earlier stands. */
+export interface Replies {
+  claim: { readonly run: RunState };
+  renew: { readonly leaseExpiresAt: number | null };
+  begin: { readonly step: StepState };
+  complete: { readonly step: StepState; readonly accepted: boolean };
+  fail: { readonly step: StepState };
+  end: { readonly run: RunState; readonly accepted: boolean };
+  emit: { readonly accepted: boolean; readonly event: EventState };
+}
+
+/** A refusal changes nothing. */
+export interface Refusal {
+  readonly ok: false;
+  readonly error: ErrorData;
+}
+
+export type Decision<O extends Op = Op> =
+  | { readonly ok: true; readonly reply: Replies[O]; readonly change: Change }
+  | Refusal;
+
+export function accept<O extends Op>(reply: Replies[O], change: Change = {}): Decision<O> {
+  return { ok: true, reply, change };
+}
+
+export function refuse(code: ErrorData["code"], message: string, details: Partial<ErrorData> = {}): Refusal {
+  return { ok: false, error: { code, message, ...details } };
+}

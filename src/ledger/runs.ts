@@ -1,0 +1,133 @@
+/**
+ * The rules of a run and its lease: claim, renew, end (R5 to R8).
+ *
+ * Invariants: one live lease at most; each claim raises the fence by one; a lapsed, released or foreign lease is
+ * never extended; a completed or cancelled run never changes.
+ */
+import type { ClaimRequest, Decision, EndRequest, Refusal, RenewRequest } from "./requests.ts";
+import { accept, refuse } from "./requests.ts";
+import type { RunState } from "./state.ts";
+import { leaseIsLive } from "./state.ts";
+
+export function claim(run: RunState | null, request: ClaimRequest, now: number): Decision<"claim"> {
+  if (run === null) return grant(newRun(request, now), request, now);
+  if (run.manifestHash !== request.manifestHash) {
+    return refuse(
+      "manifest_mismatch",
+      `run "${run.runId}" began with another manifest (hash ${run.manifestHash}, not ${request.manifestHash}). ` +
+        "Resume it with the manifest that it began with, or use a new run id.",
+    );
+  }
+  if (run.status === "completed") return accept({ run });
+  if (run.status === "cancelled") {
+    return refuse("run_cancelled", `run "${run.runId}" was cancelled. Start a new run, with a new run id.`);
+  }
+  if (run.status === "running" && run.claimRequestId === request.requestId) return accept({ run });
+  if (leaseIsLive(run, now) && run.workerId !== request.workerId) {
+    const retryAfterMs = (run.leaseExpiresAt ?? now) - now;
+    return refuse(
+      "lease_held",
+      `run "${run.runId}" is held by worker "${run.workerId}" for another ${retryAfterMs} ms, longer if it renews.`,
+      { retryAfterMs },
+    );
+  }
+  const takeovers = run.status === "running" ? run.takeovers + 1 : run.takeovers;
+  return grant({ ...run, takeovers }, request, now);
+}
+
+export function renew(run: RunState | null, request: RenewRequest, now: number): Decision<"renew"> {
+  if (run === null) return unknownRun(request.runId);
+  const mine = run.workerId === request.workerId && (request.fence === null || request.fence === run.fence);
+  if (!mine || !leaseIsLive(run, now)) return accept({ leaseExpiresAt: null });
+  const leaseExpiresAt = now + request.leaseMs;
+  return accept({ leaseExpiresAt }, { run: { ...run, leaseExpiresAt, leaseMs: request.leaseMs, updatedAt: now } });
+}
+
+export function end(run: RunState | null, request: EndRequest, now: number): Decision<"end"> {
+  if (run === null) return unknownRun(request.runId);
+  const lost = fencedOut(run, request.fence);
+  if (lost) return lost;
+  if (run.workerId !== request.workerId) {
+    return refuse(
+      "lease_lost",
+      `worker "${request.workerId}" does not hold run "${run.runId}": worker "${run.workerId}" claimed it since.`,
+    );
+  }
+  if (run.status !== "running") {
+    return run.status === request.status ? accept({ run, accepted: false }) : ended(run);
+  }
+  const next: RunState = {
+    ...run,
+    status: request.status,
+    leaseExpiresAt: null,
+    updatedAt: now,
+    completedAt: now,
+    outcome: request.outcome,
+    result: request.result,
+    error: request.error,
+  };
+  return accept({ run: next, accepted: true }, { run: next });
+}
+
+/** R5: the refusal of a caller whose fence is not the run's, or `null`. */
+export function fencedOut(run: RunState, fence: number | null): Refusal | null {
+  if (fence === null || fence === run.fence) return null;
+  return refuse(
+    "lease_lost",
+    `the lease of run "${run.runId}" under fence ${fence} is lost: the run stands at fence ${run.fence}, ` +
+      `held by worker "${run.workerId}". Stop this attempt; its recorded steps are kept.`,
+  );
+}
+
+/** The refusal of whoever would change a run that has ended. */
+export function ended(run: RunState): Refusal {
+  return refuse("lease_lost", `run "${run.runId}" is ${run.status}, and its lease was released when it ended.`);
+}
+
+export function unknownRun(runId: string): Refusal {
+  return refuse("run_not_found", `no run "${runId}" is known to this store. Begin it with startOrResume.`);
+}
+
+function newRun(request: ClaimRequest, now: number): RunState {
+  return {
+    runId: request.runId,
+    manifestHash: request.manifestHash,
+    projectId: request.projectId,
+    scenarioId: request.scenarioId,
+    task: request.task,
+    input: request.input,
+    tags: request.tags,
+    status: "pending",
+    fence: 0,
+    takeovers: 0,
+    workerId: request.workerId,
+    claimRequestId: request.requestId,
+    leaseMs: request.leaseMs,
+    leaseExpiresAt: null,
+    createdAt: now,
+    updatedAt: now,
+    completedAt: null,
+    outcome: null,
+    result: null,
+    error: null,
+  };
+}
+
+/** A claim that succeeds: a new fence, a new lease, and a run that is running, whatever it was. */
+function grant(run: RunState, request: ClaimRequest, now: number): Decision<"claim"> {
+  const next: RunState = {
+    ...run,
+    status: "running",
+    fence: run.fence + 1,
+    workerId: request.workerId,
+    claimRequestId: request.requestId,
+    leaseMs: request.leaseMs,
+    leaseExpiresAt: now + request.leaseMs,
+    updatedAt: now,
+    completedAt: null,
+    outcome: null,
+    result: null,
+    error: null,
+  };
+  return accept({ run: next }, { run: next });
+}

@@ -1,0 +1,70 @@
+/**
+ * Calls to a Durable Object, repeated where that is safe (R20).
+ *
+ * What an object throws is infrastructure, never an answer. A stub that saw a reset stays broken, so each attempt
+ * takes a fresh one. Every call here is idempotent under its request id.
+ */
+import type { Clock } from "../../contract/clock.ts";
+import { backoffMs } from "../../contract/clock.ts";
+import { DurableStoreUnavailableError } from "../../contract/errors.ts";
+
+export interface RetryOptions {
+  /** Calls in all. Default 6. */
+  attempts?: number;
+  /** The first backoff's ceiling; it doubles at each attempt. Default 25. */
+  baseMs?: number;
+  /** Default 1,000. */
+  maxMs?: number;
+}
+
+/** Rejects with `store_unavailable` when it gives up; with what was thrown when repeating cannot help. */
+export async function callFresh<T>(
+  call: () => Promise<T>,
+  clock: Clock,
+  { attempts = 6, baseMs = 25, maxMs = 1_000 }: RetryOptions = {},
+): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await call();
+    } catch (error) {
+      const fault = classifyFault(error);
+      if (fault === "defect") throw error;
+      if (fault === "overloaded" || attempt >= attempts) {
+        throw new DurableStoreUnavailableError(`the coordinator could not answer: ${messageOf(error)}`, { cause: error });
+      }
+      await clock.sleep(backoffMs(attempt, baseMs, maxMs));
+    }
+  }
+}
+
+/**
+ * By the properties that the runtime sets, and by message where it sets none.
+ * https://developers.cloudflare.com/durable-objects/best-practices/error-handling/
+ */
+export function classifyFault(error: unknown): "transient" | "overloaded" | "defect" {
+  if (typeof error !== "object" || error === null) return "defect";
+  const flags = error as { overloaded?: unknown; retryable?: unknown; durableObjectReset?: unknown };
+  if (flags.overloaded === true) return "overloaded";
+  if (flags.retryable === true || flags.durableObjectReset === true) return "transient";
+  return TRANSIENT.test(messageOf(error)) ? "transient" : "defect";
+}
+
+const TRANSIENT = new RegExp(
+  [
+    "network connection lost",
+    "durable object (was )?reset",
+    "object to be reset",
+    "reset because its code was updated",
+    "script has been upgraded",
+    "no longer active",
+    "internal error",
+    "exceeded its memory limit",
+    "abort",
+    "disconnected",
+  ].join("|"),
+  "i",
+);
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,130 @@
+/**
+ * CoordinatedDurableRunStore: the contract over RPC to each run's coordinator.
+ *
+ * Guarantee: with `ack: "record"`, what is acknowledged is in D1; with `ack: "coordinator"`, it is in the object's own
+ * storage, and D1 follows. The coordinator's clock decides leases; `now` here decides nothing (R7).
+ */
+import type { Clock } from "../../contract/clock.ts";
+import { systemClock } from "../../contract/clock.ts";
+import { errorFromData } from "../../contract/errors.ts";
+import type { BeginFacts, Op, Request, RequestOf } from "../../ledger/requests.ts";
+import { bodyOf, withBody } from "../../ledger/requests.ts";
+import type { EventState, StepState } from "../../ledger/state.ts";
+import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
+import { LedgerStore } from "../ledger-store.ts";
+import { isInline } from "../sql/bodies.ts";
+import type { RetryOptions } from "./retry.ts";
+import { callFresh } from "./retry.ts";
+import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike, Envelope, WireMessage } from "./wire.ts";
+import { WIRE_VERSION } from "./wire.ts";
+
+export interface CoordinatedStoreOptions {
+  /** Default "record". */
+  ack?: AckPolicy;
+  /** Where objects are first made, such as "weur": near the D1 database. Default: near the caller. */
+  locationHint?: string;
+  retry?: RetryOptions;
+  /** For tests: what backoffs are measured by. */
+  clock?: Clock;
+}
+
+export class CoordinatedDurableRunStore extends LedgerStore {
+  constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions = {}) {
+    super(new RpcJournal(namespace, options));
+    const { clock } = options;
+    if (clock) this.now = () => clock.now();
+  }
+}
+
+class RpcJournal implements Journal {
+  readonly #namespace: CoordinatorNamespaceLike;
+  readonly #options: CoordinatedStoreOptions;
+  /** R16: a begin is not committed by itself, so what ends the attempt says again what it began. */
+  readonly #begun = new Map<string, BeginFacts & { attempt: number }>();
+
+  constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions) {
+    this.#namespace = namespace;
+    this.#options = options;
+  }
+
+  async submit<O extends Op>(request: RequestOf<O>): Promise<Answer<O>> {
+    const message = this.#message(this.#withBegun(request));
+    const envelope = await this.#call(request.runId, (coordinator) => coordinator.submit(message));
+    this.#remember(request, envelope as Answer);
+    return envelope as Answer<O>;
+  }
+
+  run(runId: string): Promise<CountedRun | null> {
+    return this.#read(runId, (coordinator) => coordinator.readRun());
+  }
+
+  step(runId: string, stepIndex: number): Promise<StepState | null> {
+    return this.#read(runId, (coordinator) => coordinator.readStep(stepIndex));
+  }
+
+  steps(runId: string, from: number): Promise<StepPage> {
+    return this.#read(runId, (coordinator) => coordinator.readSteps(from));
+  }
+
+  event(runId: string, key: string): Promise<EventState | null> {
+    return this.#read(runId, (coordinator) => coordinator.readEvent(key));
+  }
+
+  async body(runId: string, ref: string): Promise<string> {
+    const texts: string[] = [];
+    for (let next: number | null = 0; next !== null; ) {
+      const first: number = next;
+      const piece = await this.#read(runId, (coordinator) => coordinator.readBody(ref, first));
+      texts.push(piece.text);
+      next = piece.next;
+    }
+    return texts.join("");
+  }
+
+  async close(): Promise<void> {
+    this.#begun.clear();
+  }
+
+  async #read<T>(runId: string, call: (coordinator: CoordinatorLike) => Promise<Envelope<T>>): Promise<T> {
+    const envelope = await this.#call(runId, call);
+    if (!envelope.ok) throw errorFromData(envelope.error);
+    return envelope.value;
+  }
+
+  #call<T>(runId: string, call: (coordinator: CoordinatorLike) => Promise<T>): Promise<T> {
+    const { clock = systemClock, retry, locationHint } = this.#options;
+    const where = locationHint === undefined ? undefined : { locationHint };
+    const fresh = (): Promise<T> => call(this.#namespace.getByName(runId, where) as CoordinatorLike);
+    return callFresh(fresh, clock, retry);
+  }
+
+  #message(request: Request): WireMessage {
+    const { ack = "record" } = this.#options;
+    const body = bodyOf(request);
+    if (body === null || !("text" in body) || isInline(body.text)) return { v: WIRE_VERSION, ack, request };
+    const emptied = withBody(request, { text: "" });
+    return { v: WIRE_VERSION, ack, request: emptied, body: new TextEncoder().encode(body.text) };
+  }
+
+  #withBegun(request: Request): Request {
+    if (request.op !== "complete" && request.op !== "fail") return request;
+    const begun = this.#begun.get(stepKey(request));
+    if (!begun) return request;
+    const { attempt, ...facts } = begun;
+    return { ...request, attempt: request.attempt ?? attempt, begun: facts };
+  }
+
+  #remember(request: Request, answer: Answer): void {
+    if (request.op === "begin" && answer.ok) {
+      const { requestId, intent, kind, inputHash, timeoutMs, caught } = request;
+      const { attempts } = (answer.value as { step: StepState }).step;
+      this.#begun.set(stepKey(request), { requestId, intent, kind, inputHash, timeoutMs, caught, attempt: attempts });
+    } else if (request.op === "complete" || request.op === "fail") {
+      this.#begun.delete(stepKey(request));
+    }
+  }
+}
+
+function stepKey({ runId, stepIndex }: { runId: string; stepIndex: number }): string {
+  return `${stepIndex}/${runId}`;
+}

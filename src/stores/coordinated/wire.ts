@@ -1,0 +1,50 @@
+/**
+ * The wire between the coordinated store and the coordinator (R20, R21).
+ *
+ * A message is a ledger request with a version and an acknowledgement policy; an answer is an envelope, for only
+ * returned values wait for the object's storage. Flat types and JSON text: what RPC's types and structured clone take.
+ * A large body goes to the object as UTF-8 bytes, for a string may take two bytes a character on the wire and RPC
+ * carries 32 MiB; large bodies come back piece by piece.
+ */
+import type { ErrorData } from "../../contract/errors.ts";
+import type { Op, RequestOf } from "../../ledger/requests.ts";
+import type { EventState, StepState } from "../../ledger/state.ts";
+import type { Answers, CountedRun, StepPage } from "../journal.ts";
+
+export const WIRE_VERSION = 1;
+
+/**
+ * When a mutation is acknowledged (R14). "record": once D1 has it; "coordinator": once the object's own storage has
+ * committed, D1 following within about 100 ms.
+ */
+export type AckPolicy = "record" | "coordinator";
+
+export interface WireMessage<O extends Op = Op> {
+  readonly v: typeof WIRE_VERSION;
+  readonly ack: AckPolicy;
+  readonly request: RequestOf<O>;
+  /** The request's large body, in UTF-8; the request then carries an empty text in its place. */
+  readonly body?: Uint8Array;
+}
+
+export type Envelope<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ErrorData };
+
+/** What a client may read; one method each. */
+export interface CoordinatorReads {
+  readRun(): Promise<Envelope<CountedRun | null>>;
+  readStep(stepIndex: number): Promise<Envelope<StepState | null>>;
+  readSteps(from: number): Promise<Envelope<StepPage>>;
+  readEvent(key: string): Promise<Envelope<EventState | null>>;
+  /** Some chunks of a body, from `first` on, joined; as many as one answer should hold. */
+  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>>;
+}
+
+/** What the coordinator's stub offers, structurally, so that this package's store needs no Cloudflare types. */
+export interface CoordinatorLike extends CoordinatorReads {
+  submit(message: WireMessage): Promise<Envelope<Answers[Op]>>;
+}
+
+/** A namespace of coordinators. Cloudflare's `DurableObjectNamespace<RunCoordinator>` fits. */
+export interface CoordinatorNamespaceLike {
+  getByName(name: string, options?: { locationHint?: string }): unknown;
+}

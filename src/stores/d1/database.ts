@@ -1,0 +1,64 @@
+/**
+ * D1 as the engine uses it: the structural interface, a deadline on every call, and the one function that reads D1's
+ * error messages.
+ */
+import type { Clock } from "../../contract/clock.ts";
+import { withDeadline } from "../../contract/clock.ts";
+import { DurableStoreUnavailableError } from "../../contract/errors.ts";
+
+/** The part of D1 that the engine uses. Cloudflare's `D1Database` fits. */
+export interface D1DatabaseLike {
+  prepare(query: string): D1PreparedStatementLike;
+  batch(statements: D1PreparedStatementLike[]): Promise<unknown[]>;
+}
+
+export interface D1PreparedStatementLike {
+  bind(...values: unknown[]): D1PreparedStatementLike;
+  first<T = unknown>(): Promise<T | null>;
+  all<T = unknown>(): Promise<{ results: T[] }>;
+  run(): Promise<{ success: boolean; meta?: { changes?: number } }>;
+}
+
+/** A guard in a batch found that the rows it was decided over have changed (R10). Nothing of the batch was written. */
+export class StaleSliceError extends Error {
+  override readonly name = "StaleSliceError";
+}
+
+/** What a guard evaluates to abort its batch: SQLite refuses it as JSON. */
+export const STALE = "json('stale slice')";
+
+/**
+ * Runs a batch within a deadline and answers the rows of each statement.
+ *
+ * Throws StaleSliceError when a guard fired; DurableStoreUnavailableError when D1 did not answer in time or said that
+ * it cannot now (the batch may have been committed); any other error as it is.
+ */
+export async function runBatch(
+  db: D1DatabaseLike,
+  statements: D1PreparedStatementLike[],
+  { clock, deadlineMs }: { clock: Clock; deadlineMs: number },
+): Promise<unknown[][]> {
+  try {
+    const late = (): Error => new DurableStoreUnavailableError(`D1 did not answer within ${deadlineMs} ms`);
+    const answered = await withDeadline(clock, deadlineMs, db.batch(statements), late);
+    return answered.map((one) => (one as { results?: unknown[] }).results ?? []);
+  } catch (error) {
+    throw classify(error);
+  }
+}
+
+/**
+ * By message, for D1 says it no other way.
+ * https://developers.cloudflare.com/d1/observability/debug-d1/#error-list
+ */
+function classify(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof DurableStoreUnavailableError) return error;
+  const { message } = error;
+  if (/malformed JSON/i.test(message)) return new StaleSliceError(message);
+  if (/no such table: durable_/i.test(message)) {
+    const help = "the durable-runs tables are missing: apply migrations/ with `wrangler d1 migrations apply`";
+    return new Error(`${help} (${message})`, { cause: error });
+  }
+  if (/SQLITE_(?!BUSY|IOERR|FULL|INTERRUPT|NOMEM)/.test(message) || error instanceof TypeError) return error;
+  return new DurableStoreUnavailableError(`D1 could not answer: ${message}`, { cause: error });
+}

@@ -1,0 +1,60 @@
+/**
+ * Where a run lives under the root, and what lies there. A run id is never a path: a name that is not plainly safe on
+ * every system is hashed.
+ */
+import { createHash } from "node:crypto";
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { isMissing, isSystemError, unavailable } from "./errors.ts";
+import { parseRunLogLine } from "./lines.ts";
+import { readLines } from "./read-lines.ts";
+
+export const STEPS_FILE = "steps.jsonl";
+export const EVENTS_FILE = "events.jsonl";
+
+const PLAIN = /^[0-9A-Za-z][0-9A-Za-z._-]{0,119}$/;
+/** Names of devices on Windows, whatever follows a dot. A trailing dot is dropped there. */
+const UNSAFE_ON_WINDOWS = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)|\.$/i;
+
+/** The id itself, such as a ULID, where that is a safe name; else "~" and its SHA-256 in hex. */
+export function directoryName(runId: string): string {
+  if (PLAIN.test(runId) && !UNSAFE_ON_WINDOWS.test(runId)) return runId;
+  return `~${createHash("sha256").update(runId, "utf8").digest("hex")}`;
+}
+
+/** The ids of all runs that have been claimed, in order. */
+export async function listRunIds(root: string): Promise<string[]> {
+  const runIds: string[] = [];
+  try {
+    for (const entry of await readdir(root, { withFileTypes: true })) {
+      const runId = entry.isDirectory() ? await recordedRunId(join(root, entry.name, STEPS_FILE)) : null;
+      // A copy under another name is not the run.
+      if (runId !== null && directoryName(runId) === entry.name) runIds.push(runId);
+    }
+  } catch (error) {
+    if (!isMissing(error)) throw unavailable(error, root);
+  }
+  return runIds.sort();
+}
+
+/** Of the first line that counts, so that a listing does not read whole logs. */
+async function recordedRunId(path: string): Promise<string | null> {
+  const file = await open(path).catch((error: unknown) =>
+    isNotThere(error) ? null : Promise.reject(error as Error),
+  );
+  if (file === null) return null;
+  try {
+    const { size } = await file.stat();
+    for await (const { text } of readLines(file, 0, size)) {
+      const line = parseRunLogLine(text);
+      if (line?.seq === 1) return "run" in line ? line.run.runId : null;
+    }
+    return null;
+  } finally {
+    await file.close();
+  }
+}
+
+function isNotThere(error: unknown): boolean {
+  return isMissing(error) || (isSystemError(error) && error.code === "ENOTDIR");
+}

@@ -1,0 +1,183 @@
+/**
+ * The journal of runs in a directory: loads the slice that a request is about from the run's log, asks the ledger, and
+ * appends the change to that log, provided that nobody was faster.
+ *
+ * There are no locks. A log is a compare-and-set register (see folds.ts), so the workers of one machine agree on every
+ * claim, fence and step by what stands in steps.jsonl, which is the only truth of a run. Must not know any rule.
+ */
+import { randomUUID } from "node:crypto";
+import { join, resolve } from "node:path";
+import { DurableInvalidInputError, DurableStoreUnavailableError } from "../../contract/errors.ts";
+import { decide } from "../../ledger/decide.ts";
+import type { Decision, Op, RequestOf } from "../../ledger/requests.ts";
+import type { EventState, RunState, StepState } from "../../ledger/state.ts";
+import type { Counted } from "../answer.ts";
+import { answer } from "../answer.ts";
+import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
+import { directoryName, EVENTS_FILE, listRunIds, STEPS_FILE } from "./directory.ts";
+import type { SliceFold } from "./folds.ts";
+import { EventFold, RunFold } from "./folds.ts";
+import { bodyText, parseRef } from "./lines.ts";
+import { LogFile } from "./log-file.ts";
+import { writeLeaseView, writeViews } from "./views.ts";
+
+/** How many runs are held in memory. One that falls out is read again from its log when it is next asked for. */
+const MAX_HELD_RUNS = 1_000;
+
+/** Each lost race is another writer's progress, so this many in a row mean a file system that does not append. */
+const MAX_LOST_RACES = 1_000;
+
+interface HeldRun {
+  readonly directory: string;
+  readonly steps: { readonly log: LogFile; readonly fold: RunFold };
+  readonly events: { readonly log: LogFile; readonly fold: EventFold };
+}
+
+export class FileJournal implements Journal {
+  readonly #root: string;
+  /** The least recently used first. */
+  readonly #held = new Map<string, HeldRun>();
+
+  constructor(root: string) {
+    this.#root = resolve(root);
+  }
+
+  runIds(): Promise<string[]> {
+    return listRunIds(this.#root);
+  }
+
+  async submit<O extends Op>(request: RequestOf<O>, now: () => number): Promise<Answer<O>> {
+    const held = this.#hold(request.runId);
+    const { log, fold } = request.op === "emit" ? held.events : held.steps;
+    const answered = await log.use("append", async () => {
+      const decision = await commit<O>(log, fold, request, now);
+      return answer(request.op as O, decision, () => countSteps(held));
+    });
+    if (answered.ok) await this.#showRun(request.op, held);
+    this.#letGoOnceEnded(held);
+    return answered;
+  }
+
+  run(runId: string): Promise<CountedRun | null> {
+    return this.#readSteps(runId, ({ run, stepCount }) => run && { run, stepCount });
+  }
+
+  step(runId: string, stepIndex: number): Promise<StepState | null> {
+    return this.#readSteps(runId, (fold) => fold.step(stepIndex));
+  }
+
+  steps(runId: string, from: number): Promise<StepPage> {
+    return this.#readSteps(runId, (fold) => fold.steps(from));
+  }
+
+  event(runId: string, key: string): Promise<EventState | null> {
+    const { log, fold } = this.#hold(runId).events;
+    return log.use("read", () => fold.event(key));
+  }
+
+  async body(runId: string, ref: string): Promise<string> {
+    const { field, place } = parseRef(ref);
+    const { log } = field === "payload" ? this.#hold(runId).events : this.#hold(runId).steps;
+    const line = await log.read(place);
+    const text = line === null ? null : bodyText(field, line);
+    if (text !== null) return text;
+    throw new DurableStoreUnavailableError(
+      `the ${field} at ${ref} of run "${runId}" is gone: its log was replaced meanwhile`,
+    );
+  }
+
+  /** The journal may be used again afterwards, and then reads anew. */
+  async close(): Promise<void> {
+    const held = [...this.#held.values()];
+    this.#held.clear();
+    await Promise.all(held.flatMap(({ steps, events }) => [steps.log.idle(), events.log.idle()]));
+  }
+
+  async #readSteps<T>(runId: string, read: (fold: RunFold) => T): Promise<T> {
+    const held = this.#hold(runId);
+    const { log, fold } = held.steps;
+    const result = await log.use("read", () => read(fold));
+    this.#letGoOnceEnded(held);
+    return result;
+  }
+
+  #hold(runId: string): HeldRun {
+    const held = this.#held.get(runId) ?? newHeldRun(runId, join(this.#root, directoryName(runId)));
+    this.#held.delete(runId);
+    this.#held.set(runId, held);
+    const [oldest] = this.#held.keys();
+    if (this.#held.size > MAX_HELD_RUNS && oldest !== undefined) this.#held.delete(oldest);
+    return held;
+  }
+
+  #letGoOnceEnded(held: HeldRun): void {
+    const { run } = held.steps.fold;
+    if (run === null || run.status === "running") return;
+    if (this.#held.get(run.runId) === held) this.#held.delete(run.runId);
+  }
+
+  /** Writes the views that an accepted request changes. Until they show what stands, so that the newest write wins. */
+  async #showRun(op: Op, { directory, steps: { log, fold } }: HeldRun): Promise<void> {
+    if (op !== "claim" && op !== "renew" && op !== "end") return;
+    for (let shown: RunState | null = null; fold.run !== null && fold.run !== shown;) {
+      shown = fold.run;
+      const { runId, input } = shown;
+      if (op === "renew") await writeLeaseView(directory, shown);
+      else {
+        const inputText = "text" in input ? input.text : await this.body(runId, input.ref);
+        await writeViews(directory, shown, fold.stepCount, inputText);
+      }
+      await log.use("read", () => {});
+    }
+  }
+}
+
+/** Decides over the log as it stands and appends the change, again and again until nobody else came in between. */
+async function commit<O extends Op>(
+  log: LogFile,
+  fold: SliceFold,
+  request: RequestOf<O>,
+  now: () => number,
+): Promise<Decision<O>> {
+  // R16: what a begin or a renewal adds is seen by every process at once, and reaches the disk with the next sync.
+  const lazy = request.op === "begin" || request.op === "renew";
+  for (let lost = 0; lost < MAX_LOST_RACES; lost++) {
+    refuseSharedDirectory(request.runId, fold.owner);
+    const decision = decide<O>(fold.slice(request), request, now());
+    if (!decision.ok) return decision;
+    const nonce = randomUUID();
+    const line = fold.line(decision.change, nonce);
+    if (line !== null) await log.append(line);
+    if (line === null || (await log.catchUp()).has(nonce)) {
+      // Also when nothing changes: what is answered then may be what an earlier call could not sync.
+      if (!lazy) await log.sync();
+      return decision;
+    }
+  }
+  throw new DurableStoreUnavailableError(
+    `run "${request.runId}": ${MAX_LOST_RACES} appends in a row did not count. Is the directory on a local file system?`,
+  );
+}
+
+/** On a file system that ignores case, "run-a" and "RUN-A" have one directory. The first to come owns it. */
+function refuseSharedDirectory(runId: string, owner: string | null): void {
+  if (owner === null || owner === runId) return;
+  throw new DurableInvalidInputError(
+    "runId",
+    `"${runId}" has the same directory as run "${owner}" on this file system`,
+  );
+}
+
+function newHeldRun(runId: string, directory: string): HeldRun {
+  const steps = new RunFold(runId);
+  const events = new EventFold(runId);
+  return {
+    directory,
+    steps: { fold: steps, log: new LogFile(join(directory, STEPS_FILE), steps) },
+    events: { fold: events, log: new LogFile(join(directory, EVENTS_FILE), events) },
+  };
+}
+
+function countSteps({ steps: { fold } }: HeldRun): Counted {
+  return { stepCount: fold.stepCount, page: fold.steps(0) };
+}

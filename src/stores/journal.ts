@@ -1,0 +1,63 @@
+/**
+ * What stands between the contract and a home for runs: a journal loads the slice that a request is about, asks the
+ * ledger, and commits the change atomically (R1). It knows no rules; the face in ledger-store.ts knows no storage.
+ */
+import type { ErrorData } from "../contract/errors.ts";
+import type { Op, Replies, Request, RequestOf } from "../ledger/requests.ts";
+import type { EventState, RunView, Slice, StepState } from "../ledger/state.ts";
+
+/** Steps in order of position. `next`: where the following page begins, or `null` after the last. */
+export interface StepPage {
+  readonly steps: readonly StepState[];
+  readonly next: number | null;
+}
+
+/** A run with what is counted rather than recorded. */
+export interface CountedRun {
+  readonly run: RunView;
+  readonly stepCount: number;
+}
+
+export interface Answers extends Omit<Replies, "claim" | "end"> {
+  /** With the first page of its steps. */
+  claim: CountedRun & { readonly page: StepPage };
+  end: CountedRun & { readonly accepted: boolean };
+}
+
+export type Answer<O extends Op = Op> =
+  | { readonly ok: true; readonly value: Answers[O] }
+  | { readonly ok: false; readonly error: ErrorData };
+
+/**
+ * `now` is the face's clock; a journal whose runs live elsewhere leaves it aside (R7).
+ *
+ * Every method may throw DurableStoreUnavailableError. `submit` may then have taken effect: the same request, sent
+ * again, has one effect and one answer.
+ */
+export interface Journal {
+  submit<O extends Op>(request: RequestOf<O>, now: () => number): Promise<Answer<O>>;
+  /** `null` for an unknown run. */
+  run(runId: string): Promise<CountedRun | null>;
+  step(runId: string, stepIndex: number): Promise<StepState | null>;
+  steps(runId: string, from: number): Promise<StepPage>;
+  event(runId: string, key: string): Promise<EventState | null>;
+  /** The text of a body that is not inline. */
+  body(runId: string, ref: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** Which step or event a request is about; its slice holds that one beside the run. */
+export function subjectOf(request: Request): { stepIndex?: number; key?: string } {
+  switch (request.op) {
+    case "begin":
+    case "complete":
+    case "fail":
+      return { stepIndex: request.stepIndex };
+    case "emit":
+      return { key: request.key };
+    default:
+      return {};
+  }
+}
+
+export const EMPTY_SLICE: Slice = { run: null, step: null, event: null };

@@ -1,0 +1,61 @@
+/**
+ * From the ledger's states to the contract's records: ISO instants, parsed JSON, absent instead of `null`.
+ */
+import { fromJsonText } from "../contract/payload.ts";
+import type { EventRecord, RunOutcome, RunRecord, StepError, StepRecord } from "../contract/types.ts";
+import type { EventState, RunView, StepState } from "../ledger/state.ts";
+import type { CountedRun } from "./journal.ts";
+
+/** `resultText`: the text of the run's result, or `null` when none was recorded. */
+export function toRunRecord({ run, stepCount }: CountedRun, resultText: string | null): RunRecord {
+  return {
+    runId: run.runId,
+    manifestHash: run.manifestHash,
+    projectId: run.projectId,
+    ...(run.scenarioId !== null && { scenarioId: run.scenarioId }),
+    status: run.status,
+    createdAt: toIso(run.createdAt),
+    updatedAt: toIso(run.updatedAt),
+    ...(run.completedAt !== null && { completedAt: toIso(run.completedAt) }),
+    ...leaseFields(run),
+    ...(run.outcome !== null && { outcome: fromJsonText(run.outcome) as RunOutcome }),
+    stepCount,
+    fence: run.fence,
+    takeovers: run.takeovers,
+    ...(resultText !== null && { result: fromJsonText(resultText) }),
+    ...(run.error !== null && { error: fromJsonText(run.error) as StepError }),
+  };
+}
+
+/** `resultText`: the text of the step's result; ignored unless it has completed. */
+export function toStepRecord(runId: string, step: StepState, resultText: string): StepRecord {
+  const result = step.status === "completed" ? fromJsonText(resultText) : undefined;
+  return {
+    runId,
+    stepIndex: step.stepIndex,
+    intent: step.intent,
+    kind: step.kind,
+    inputHash: step.inputHash,
+    status: step.status,
+    attempts: step.attempts,
+    ...(result !== undefined && { result }),
+    ...(step.error !== null && { error: fromJsonText(step.error) as StepError }),
+    startedAt: toIso(step.startedAt),
+    ...(step.completedAt !== null && { completedAt: toIso(step.completedAt) }),
+    workerId: step.workerId,
+    ...(step.deadlineAt !== null && { deadlineAt: toIso(step.deadlineAt) }),
+  };
+}
+
+export function toEventRecord(runId: string, event: EventState, payloadText: string): EventRecord {
+  return { runId, key: event.key, payload: fromJsonText(payloadText), emittedAt: toIso(event.emittedAt) };
+}
+
+export function toIso(epochMs: number): string {
+  return new Date(epochMs).toISOString();
+}
+
+function leaseFields(run: RunView): { leaseHolderId?: string; leaseExpiresAt?: string } {
+  if (run.leaseExpiresAt === null) return {};
+  return { leaseHolderId: run.workerId, leaseExpiresAt: toIso(run.leaseExpiresAt) };
+}

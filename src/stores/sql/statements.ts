@@ -1,0 +1,79 @@
+/**
+ * The SQL of the run tables: constant texts, the same for D1 and for the coordinator's own SQLite.
+ *
+ * Writes take rows as one JSON text, an array of arrays in column order. R13: an upsert never lets an older
+ * (fence, revision) replace a newer one, so that each may be repeated, and may come late.
+ */
+import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from "./rows.ts";
+
+/** ?1: rows. */
+export const UPSERT_RUNS = `
+INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
+SELECT ${cells(RUN_COLUMNS)} FROM json_each(?1) WHERE true
+ON CONFLICT (run_id) DO UPDATE SET ${assignments(RUN_COLUMNS)} WHERE ${newer("durable_runs")}`;
+
+/** ?1: rows. */
+export const UPSERT_STEPS = `
+INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
+SELECT ${cells(STEP_COLUMNS)} FROM json_each(?1) WHERE true
+ON CONFLICT (run_id, step_index) DO UPDATE SET ${assignments(STEP_COLUMNS)} WHERE ${newer("durable_steps")}`;
+
+/** ?1: rows. The first emit stands. */
+export const INSERT_EVENTS = `
+INSERT INTO durable_events (${EVENT_COLUMNS.join(", ")})
+SELECT ${cells(EVENT_COLUMNS)} FROM json_each(?1) WHERE true
+ON CONFLICT (run_id, key) DO NOTHING`;
+
+/** ?1: rows (key, value, run id). */
+export const INSERT_TAGS = `
+INSERT INTO durable_tags (key, value, run_id)
+SELECT ${cells(["key", "value", "run_id"])} FROM json_each(?1) WHERE true
+ON CONFLICT (key, value, run_id) DO NOTHING`;
+
+/** ?1: run id, ?2: ref, ?3: chunk, ?4: text. */
+export const INSERT_CHUNK = `
+INSERT INTO durable_chunks (run_id, ref, chunk, text) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (run_id, ref, chunk) DO NOTHING`;
+
+/** ?1: run id. */
+export const SELECT_RUN = `
+SELECT ${RUN_COLUMNS.join(", ")}, (SELECT count(*) FROM durable_steps WHERE run_id = ?1) AS step_count
+FROM durable_runs WHERE run_id = ?1`;
+
+/** ?1: run id, ?2: step index. */
+export const SELECT_STEP = `
+SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps WHERE run_id = ?1 AND step_index = ?2`;
+
+/** Rows of a page, and the bytes of results after which it ends (at least one row is answered). */
+export const PAGE_STEPS = 500;
+const PAGE_BYTES = 4_000_000;
+
+/** ?1: run id, ?2: the first step index. A page of steps; `last_index` is that of the run's last step. */
+export const SELECT_STEPS = `
+SELECT ${STEP_COLUMNS.join(", ")}, (SELECT max(step_index) FROM durable_steps WHERE run_id = ?1) AS last_index
+FROM (
+  SELECT *, sum(octet_length(coalesce(result, ''))) OVER (ORDER BY step_index) AS bytes_so_far
+  FROM (SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index >= ?2 ORDER BY step_index LIMIT ${PAGE_STEPS})
+)
+WHERE bytes_so_far <= ${PAGE_BYTES} ORDER BY step_index`;
+
+/** ?1: run id, ?2: key. */
+export const SELECT_EVENT = `
+SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key = ?2`;
+
+/** ?1: run id, ?2: ref, ?3 and ?4: the first and last chunk. */
+export const SELECT_CHUNKS = `
+SELECT text FROM durable_chunks WHERE run_id = ?1 AND ref = ?2 AND chunk BETWEEN ?3 AND ?4 ORDER BY chunk`;
+
+/** `value` is one row of the JSON. */
+function cells(columns: readonly string[]): string {
+  return columns.map((_column, i) => `value->>${i}`).join(", ");
+}
+
+function assignments(columns: readonly string[]): string {
+  return columns.map((column) => `${column} = excluded.${column}`).join(", ");
+}
+
+function newer(table: string): string {
+  return `excluded.fence > ${table}.fence OR (excluded.fence = ${table}.fence AND excluded.revision > ${table}.revision)`;
+}

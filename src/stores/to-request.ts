@@ -1,0 +1,216 @@
+/**
+ * From the contract's inputs to the ledger's requests: every argument is checked, every payload serialised, once,
+ * here (R21). Whatever is wrong is refused before anything is touched.
+ */
+import { DurableInvalidInputError } from "../contract/errors.ts";
+import {
+  checkInteger,
+  checkLeaseMs,
+  checkOneOf,
+  checkRunId,
+  checkStepIndex,
+  checkText,
+  cutText,
+  DEFAULT_LEASE_MS,
+  LIMITS,
+} from "../contract/limits.ts";
+import { toJsonText } from "../contract/payload.ts";
+import type {
+  BeginStepInput,
+  CompleteStepInput,
+  DurableRunManifest,
+  EmitEventInput,
+  EndRunInput,
+  FailStepInput,
+  RenewLeaseInput,
+  StartOrResumeInput,
+  StepError,
+  StepKind,
+} from "../contract/types.ts";
+import { manifestHash, newRequestId } from "../identity.ts";
+import type {
+  BeginRequest,
+  ClaimRequest,
+  CompleteRequest,
+  EmitRequest,
+  EndRequest,
+  FailRequest,
+  RenewRequest,
+} from "../ledger/requests.ts";
+
+const STEP_KINDS: readonly StepKind[] = ["logic", "llm", "tool", "readiness", "deterministic", "event"];
+
+export function claimRequest(input: StartOrResumeInput): ClaimRequest {
+  checkRunId(input.runId);
+  checkText("workerId", input.workerId, LIMITS.workerIdBytes);
+  return {
+    op: "claim",
+    runId: input.runId,
+    requestId: requestId(input),
+    workerId: input.workerId,
+    leaseMs: leaseMs(input),
+    ...manifestFields(input.manifest),
+  };
+}
+
+export function renewRequest(input: RenewLeaseInput): RenewRequest {
+  checkRunId(input.runId);
+  checkText("workerId", input.workerId, LIMITS.workerIdBytes);
+  return {
+    op: "renew",
+    runId: input.runId,
+    requestId: newRequestId(),
+    workerId: input.workerId,
+    leaseMs: leaseMs(input),
+    fence: fence(input),
+  };
+}
+
+export function beginRequest(input: BeginStepInput): BeginRequest {
+  checkRunId(input.runId);
+  checkStepIndex(input.stepIndex);
+  checkText("intent", input.intent, LIMITS.intentBytes);
+  checkOneOf("kind", input.kind, STEP_KINDS);
+  if (input.inputHash !== "") checkText("inputHash", input.inputHash, LIMITS.inputHashBytes);
+  if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, Number.MAX_SAFE_INTEGER);
+  for (const position of input.caught ?? []) checkInteger("caught", position, 0, LIMITS.steps - 1);
+  return {
+    op: "begin",
+    runId: input.runId,
+    requestId: requestId(input),
+    fence: fence(input),
+    stepIndex: input.stepIndex,
+    intent: input.intent,
+    kind: input.kind,
+    inputHash: input.inputHash,
+    timeoutMs: input.timeoutMs ?? null,
+    caught: input.caught ?? [],
+  };
+}
+
+export function completeRequest(input: CompleteStepInput): CompleteRequest {
+  return {
+    op: "complete",
+    ...endStepFields(input),
+    result: { text: toJsonText("result", input.result) },
+  };
+}
+
+export function failRequest(input: FailStepInput): FailRequest {
+  return { op: "fail", ...endStepFields(input), error: errorText(input.error) };
+}
+
+export function endRequest(input: EndRunInput): EndRequest {
+  checkRunId(input.runId);
+  checkText("workerId", input.workerId, LIMITS.workerIdBytes);
+  checkOneOf("status", input.status, ["completed", "failed"]);
+  const { outcome, error } = input;
+  return {
+    op: "end",
+    runId: input.runId,
+    requestId: requestId(input),
+    workerId: input.workerId,
+    fence: fence(input),
+    status: input.status,
+    outcome: outcome === undefined ? null : toJsonText("outcome", outcome, LIMITS.smallPayloadBytes),
+    result: "result" in input ? { text: toJsonText("result", input.result) } : null,
+    error: error === undefined ? null : errorText(error),
+  };
+}
+
+export function emitRequest(input: EmitEventInput): EmitRequest {
+  checkRunId(input.runId);
+  checkText("key", input.key, LIMITS.eventKeyBytes);
+  return {
+    op: "emit",
+    runId: input.runId,
+    requestId: requestId(input),
+    key: input.key,
+    payload: { text: toJsonText("payload", input.payload) },
+  };
+}
+
+function manifestFields(manifest: DurableRunManifest): Pick<
+  ClaimRequest,
+  "manifestHash" | "projectId" | "scenarioId" | "task" | "input" | "tags"
+> {
+  checkObject("manifest", manifest);
+  checkText("manifest.projectId", manifest.projectId, LIMITS.projectIdBytes);
+  if (manifest.scenarioId !== undefined) {
+    checkText("manifest.scenarioId", manifest.scenarioId, LIMITS.projectIdBytes);
+  }
+  checkObject("manifest.task", manifest.task);
+  checkObject("manifest.input", manifest.input);
+  return {
+    projectId: manifest.projectId,
+    scenarioId: manifest.scenarioId ?? null,
+    task: toJsonText("manifest.task", manifest.task, LIMITS.smallPayloadBytes),
+    input: { text: toJsonText("manifest.input", manifest.input) },
+    tags: manifest.tags === undefined ? null : tagsText(manifest.tags),
+    manifestHash: manifestHash(manifest),
+  };
+}
+
+function tagsText(tags: Record<string, string>): string {
+  checkObject("manifest.tags", tags);
+  const entries = Object.entries(tags);
+  if (entries.length > LIMITS.tags) {
+    throw new DurableInvalidInputError("manifest.tags", `has ${entries.length} tags; at most ${LIMITS.tags} are allowed`);
+  }
+  for (const [key, value] of entries) {
+    checkText("manifest.tags key", key, LIMITS.tagBytes);
+    if (value !== "") checkText(`manifest.tags.${key}`, value, LIMITS.tagBytes);
+  }
+  return toJsonText("manifest.tags", tags);
+}
+
+function endStepFields(input: CompleteStepInput | FailStepInput): Omit<CompleteRequest, "op" | "result"> {
+  checkRunId(input.runId);
+  checkStepIndex(input.stepIndex);
+  if (input.attempt !== undefined) checkInteger("attempt", input.attempt, 0, Number.MAX_SAFE_INTEGER);
+  return {
+    runId: input.runId,
+    requestId: requestId(input),
+    fence: fence(input),
+    stepIndex: input.stepIndex,
+    attempt: input.attempt ?? null,
+    begun: null,
+  };
+}
+
+/** A failure is cut to size rather than refused: refusing it would lose it. */
+function errorText(error: StepError): string {
+  checkObject("error", error);
+  const kept = { name: error.name, message: error.message, code: error.code, stack: error.stack };
+  for (const [key, value] of Object.entries(kept)) {
+    if (value === undefined && key !== "message") continue;
+    if (typeof value !== "string") throw new DurableInvalidInputError(`error.${key}`, "must be a string");
+  }
+  return JSON.stringify(kept, (key, value: unknown) =>
+    key !== "" && typeof value === "string" ? cutText(value, LIMITS.errorTextBytes) : value,
+  );
+}
+
+function requestId(input: { requestId?: string }): string {
+  if (input.requestId === undefined) return newRequestId();
+  checkText("requestId", input.requestId, LIMITS.requestIdBytes);
+  return input.requestId;
+}
+
+function leaseMs(input: { leaseMs?: number }): number {
+  const value = input.leaseMs ?? DEFAULT_LEASE_MS;
+  checkLeaseMs(value);
+  return value;
+}
+
+function fence(input: { fence?: number }): number | null {
+  if (input.fence === undefined) return null;
+  checkInteger("fence", input.fence, 0, Number.MAX_SAFE_INTEGER);
+  return input.fence;
+}
+
+function checkObject(field: string, value: unknown): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new DurableInvalidInputError(field, "must be an object");
+  }
+}

@@ -1,0 +1,42 @@
+// Two projects. A portable test (test/*.test.ts) runs in both: in Node and in workerd.
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
+import { defineConfig } from "vitest/config";
+
+// No test leaves this machine: no usage reports, no look-up of request.cf.
+process.env["WRANGLER_SEND_METRICS"] ??= "false";
+process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
+
+export default defineConfig({
+  test: {
+    coverage: {
+      provider: "istanbul", // workerd has no V8 coverage
+      include: ["src/ledger/**/*.ts", "src/runner/**/*.ts"],
+      reporter: ["text", "html"],
+      reportsDirectory: "coverage",
+    },
+    projects: [
+      {
+        test: {
+          name: "node",
+          environment: "node",
+          include: ["test/*.test.ts", "test/node/**/*.test.ts"],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest(async () => ({
+            // workerd prints each rejected RPC as an uncaught exception, also those a test expects
+            verbose: false,
+            wrangler: { configPath: "./test/workers/wrangler.toml" },
+            miniflare: { bindings: { TEST_MIGRATIONS: await readD1Migrations("./migrations") } },
+          })),
+        ],
+        test: {
+          name: "workers",
+          include: ["test/*.test.ts", "test/workers/**/*.test.ts"],
+          setupFiles: ["./test/workers/setup.ts"],
+        },
+      },
+    ],
+  },
+});
