@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { monotonicFactory } from "ulid";
 import { DurablePayloadError } from "./contract/errors.ts";
-import { plainJson } from "./contract/payload.ts";
+import { memberPath, plainJson } from "./contract/payload.ts";
 import type { DurableRunManifest } from "./contract/types.ts";
 
 /** Throws `payload_not_json`, also for lone surrogates, which RFC 8785 (3.2.2.2) does not allow. */
@@ -39,11 +39,10 @@ export function stepId(runId: string, stepIndex: number, intent: string): string
  * Workers, the first two are "workers" and 0.
  */
 export function deriveWorkerId(): string {
-  const host = processLike?.env?.["HOSTNAME"] ?? (processLike?.pid === undefined ? "workers" : "host");
-  return `${host}:${processLike?.pid ?? 0}:${crypto.randomUUID().slice(0, 13)}`;
+  const { process } = globalThis as { process?: { pid?: number; env?: Record<string, string | undefined> } };
+  const host = process?.env?.["HOSTNAME"] ?? (process?.pid === undefined ? "workers" : "host");
+  return `${host}:${process?.pid ?? 0}:${crypto.randomUUID().slice(0, 13)}`;
 }
-
-const processLike = (globalThis as { process?: { pid?: number; env?: Record<string, string | undefined> } }).process;
 
 /** A new run id: a ULID (https://github.com/ulid/spec), which sorts by time, and within one process strictly so. */
 export function newRunId(): string {
@@ -72,7 +71,7 @@ function serialise(value: unknown, path: string): string {
   if (typeof value === "object" && value !== null) {
     const members = value as Record<string, unknown>;
     const keys = Object.keys(members).sort();
-    return `{${keys.map((key) => `${quote(key, path)}:${serialise(members[key], `${path}.${key}`)}`).join(",")}}`;
+    return `{${keys.map((key) => `${quote(key, path)}:${serialise(members[key], memberPath(path, key))}`).join(",")}}`;
   }
   return typeof value === "string" ? quote(value, path) : JSON.stringify(value);
 }

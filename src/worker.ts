@@ -10,7 +10,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { serveAudit } from "../examples/site-audit/serve.ts";
 import { summariser } from "../examples/site-audit/summarise.ts";
 import { parseSiteAuditInput } from "../examples/site-audit/types.ts";
-import type { DurableRunErrorCode } from "./contract/errors.ts";
+import type { DurableRunErrorCode, DurableRunLeaseHeldError } from "./contract/errors.ts";
 import { codeOf, DurableInvalidInputError, DurablePayloadError, DurableRunNotFoundError } from "./contract/errors.ts";
 import { byteLength, checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "./contract/limits.ts";
 import type { DurableRunStore, StepRecord } from "./contract/types.ts";
@@ -48,7 +48,6 @@ app.post("/runs", async (c) => {
     store: storeOf(c.env),
     tools: { fetch: fetcher, summarise: summariser(c.env, fetcher) },
     waitUntil: (work) => c.executionCtx.waitUntil(work),
-    describe,
   });
 });
 
@@ -75,13 +74,15 @@ app.notFound((c) => {
 });
 
 app.onError((error, c) => {
-  const { code, message } = describe(error);
-  if (code === "internal") console.error(error);
-  const retryAfterMs = "retryAfterMs" in error && typeof error.retryAfterMs === "number" ? error.retryAfterMs : undefined;
-  if (retryAfterMs !== undefined) c.header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
-  const told = code === "internal" ? "something went wrong here; the log says what" : message;
-  const details = { code, message: told, ...(retryAfterMs !== undefined && { retryAfterMs }) };
-  return c.json({ error: details }, statusOf(code));
+  const code = codeOf(error);
+  if (!isKnown(code)) {
+    console.error(error);
+    return c.json({ error: { code: "internal", message: "something went wrong here; the Worker's log says what" } }, 500);
+  }
+  const { message, retryAfterMs } = error as DurableRunLeaseHeldError;
+  if (retryAfterMs === undefined) return c.json({ error: { code, message } }, STATUS[code]);
+  c.header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
+  return c.json({ error: { code, message, retryAfterMs } }, STATUS[code]);
 });
 
 export default app;
@@ -105,17 +106,6 @@ const STATUS = {
 
 function isKnown(code: string | undefined): code is DurableRunErrorCode {
   return code !== undefined && Object.hasOwn(STATUS, code);
-}
-
-function statusOf(code: string): ContentfulStatusCode {
-  return isKnown(code) ? STATUS[code] : 500;
-}
-
-/** As a client of the run is told: the typed errors by their code, the task's own as they are. */
-function describe(error: unknown): { code: string; message: string } {
-  const code = codeOf(error);
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: isKnown(code) ? code : "internal", message };
 }
 
 async function jsonBody(c: Context): Promise<unknown> {

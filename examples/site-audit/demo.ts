@@ -25,6 +25,7 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const LEASE_MS = 3_000;
 /** Pages that are recorded before the kill. */
 const KILL_AFTER = 4;
+const TOO_SMALL = "the site was too small for a kill midway, so nothing is shown about a crash";
 
 async function main(options: DemoOptions): Promise<void> {
   const runtime = await Runtime.prepare(ROOT);
@@ -58,7 +59,8 @@ async function main(options: DemoOptions): Promise<void> {
     printOutcome(end, report);
     violations.push(...prove(first.kill, atKill, end, site));
   } else {
-    if (options.kill) violations.push("the site was too small to be killed in: nothing is shown about a crash");
+    if (options.kill) say(`${TOO_SMALL} (fewer than ${killAfter + 1} pages)`);
+    if (options.kill && site) violations.push(TOO_SMALL);
     report = first.report;
     end = await readRun(runtime.origin, request.runId);
     printOutcome(end, report);
@@ -77,7 +79,7 @@ async function main(options: DemoOptions): Promise<void> {
 
 function printOutcome(end: RunView, report: SiteAuditReport): void {
   const { status, fence, takeovers } = end.run;
-  say(`the run is ${status}: ${takeovers ?? 0} takeovers, last fence ${fence}. Its steps:`);
+  say(`the run is ${status}; takeovers: ${takeovers ?? 0}, last fence: ${fence}. Its steps:`);
   printSteps(end);
   say(`the report on ${report.site}:`);
   printPages(report);

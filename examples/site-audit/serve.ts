@@ -5,6 +5,7 @@
  * stops nothing: the platform lets the run go on for a while (`waitUntil`), and whoever asks for the same run id
  * later goes on from what is recorded.
  */
+import { codeOf } from "../../src/contract/errors.ts";
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import type { SiteAuditTools } from "./agent.ts";
@@ -21,8 +22,6 @@ export interface ServeInput {
   store: DurableRunStore;
   tools: SiteAuditTools;
   waitUntil: (work: Promise<unknown>) => void;
-  /** How an error is told to the client. */
-  describe: (error: unknown) => { code: string; message: string };
 }
 
 /** Resolves to the stream once the run is claimed. Rejects with what refused the claim. */
@@ -50,7 +49,7 @@ export async function serveAudit(serve: ServeInput): Promise<Response> {
   const told = run
     .then(
       ({ result }) => lines.write({ type: "finished", runId, result }),
-      (error: unknown) => lines.write({ type: "failed", runId, error: serve.describe(error) }),
+      (error: unknown) => lines.write({ type: "failed", runId, error: described(error) }),
     )
     .finally(() => lines.end());
   serve.waitUntil(told);
@@ -58,6 +57,11 @@ export async function serveAudit(serve: ServeInput): Promise<Response> {
   return new Response(lines.body, {
     headers: { "content-type": "application/x-ndjson; charset=utf-8", "cache-control": "no-store" },
   });
+}
+
+/** An error of the task's own has no code of ours. */
+function described(error: unknown): { code: string; message: string } {
+  return { code: codeOf(error) ?? "task_failed", message: error instanceof Error ? error.message : String(error) };
 }
 
 /** A body that is written line by line, and forgets what is written once nobody reads it. */

@@ -104,7 +104,8 @@ function className(value: object): string {
   return typeof maker === "function" && maker.name !== "" ? maker.name : "a class";
 }
 
-function memberPath(path: string, key: string): string {
+/** How a message names a member: `path.key`, or `path["some key"]`. */
+export function memberPath(path: string, key: string): string {
   return /^[A-Za-z_$][\w$]*$/.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key)}]`;
 }
 

@@ -168,7 +168,7 @@ export interface BeginStepInput {
   inputHash: string;
   fence?: number;
   requestId?: string;
-  /** For a step that waits: fixes {@link StepRecord.deadlineAt} at the first begin. 0 or more; ignored later. */
+  /** For a step that waits: fixes {@link StepRecord.deadlineAt} at the first begin that names one. 0 or more. */
   timeoutMs?: number;
   /** Positions of failed steps that the task has seen fail before it came here. They will replay as failures. */
   caught?: readonly number[];

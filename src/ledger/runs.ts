@@ -7,7 +7,7 @@
 import type { ClaimRequest, Decision, EndRequest, Refusal, RenewRequest } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
 import type { RunState } from "./state.ts";
-import { leaseIsLive } from "./state.ts";
+import { leaseIsLive, leaseLeftMs } from "./state.ts";
 
 export function claim(run: RunState | null, request: ClaimRequest, now: number): Decision<"claim"> {
   if (run === null) return grant(newRun(request, now), request, now);
@@ -22,9 +22,9 @@ export function claim(run: RunState | null, request: ClaimRequest, now: number):
   if (run.status === "cancelled") {
     return refuse("run_cancelled", `run "${run.runId}" was cancelled. Start a new run, with a new run id.`);
   }
-  if (run.status === "running" && run.claimRequestId === request.requestId) return accept({ run });
-  if (leaseIsLive(run, now) && run.workerId !== request.workerId) {
-    const retryAfterMs = (run.leaseExpiresAt ?? now) - now;
+  if (run.claimRequestId === request.requestId) return accept({ run });
+  const retryAfterMs = leaseLeftMs(run, now);
+  if (retryAfterMs > 0 && run.workerId !== request.workerId) {
     return refuse(
       "lease_held",
       `run "${run.runId}" is held by worker "${run.workerId}" for another ${retryAfterMs} ms, longer if it renews.`,

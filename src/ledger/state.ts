@@ -89,5 +89,11 @@ export interface Change {
 
 /** A lease that still counts. */
 export function leaseIsLive(run: RunState, now: number): boolean {
-  return run.status === "running" && run.leaseExpiresAt !== null && run.leaseExpiresAt > now;
+  return leaseLeftMs(run, now) > 0;
+}
+
+/** How long the lease still counts; 0 once it has lapsed or was released. */
+export function leaseLeftMs(run: RunState, now: number): number {
+  if (run.status !== "running" || run.leaseExpiresAt === null) return 0;
+  return Math.max(0, run.leaseExpiresAt - now);
 }

@@ -2,7 +2,7 @@
  * The rules of a step: begin, complete, fail (R5, R16, R23, R24).
  *
  * Invariants: a completed step never changes; an attempt is counted once, however often its begin is repeated; a
- * step's intent, kind, deadline and (once given) input hash are those of its first begin.
+ * step's intent, kind and (once given) deadline and input hash are those of its first begin.
  */
 import { mismatch } from "../contract/replay.ts";
 import type { BeginFacts, BeginRequest, CompleteRequest, Decision, FailRequest, Refusal } from "./requests.ts";
@@ -68,7 +68,8 @@ function runningStep(
   if (begun !== null && beginWasLost) {
     const differs = step && divergence(run, step, begun);
     if (differs) return differs;
-    current = nextAttempt(run, step, request.stepIndex, begun, now);
+    const next = nextAttempt(run, step, request.stepIndex, begun, now);
+    current = { ...next, attempts: Math.max(next.attempts, request.attempt ?? 0) };
   }
   if (current === null) return notRunning(request, "no such step has begun");
   if (run.status !== "running" && current.status === "running") return ended(run);

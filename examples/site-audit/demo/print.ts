@@ -1,5 +1,6 @@
 /** What the demo prints: lines with the time since it began, the table of steps, and the report in short. */
 import type { StepRecord } from "../../../src/contract/types.ts";
+import { label } from "../text.ts";
 import type { LinkFinding, SiteAuditReport } from "../types.ts";
 import type { RunView } from "./client.ts";
 
@@ -33,7 +34,7 @@ export function printSteps({ steps }: RunView): void {
 
 export function printPages(report: SiteAuditReport): void {
   const rows = report.pages.map(({ url, status, words, headings, links, notes }) => [
-    new URL(url).pathname,
+    label(url),
     String(status),
     String(words),
     String(headings),
@@ -73,7 +74,7 @@ export function printTable(head: readonly string[], rows: readonly (readonly str
 }
 
 function brief({ target, reason, usedOn }: LinkFinding): string {
-  const pages = usedOn.map((url) => new URL(url).pathname);
+  const pages = usedOn.map(label);
   return `${target} — ${reason} (on ${pages[0]}${pages.length > 1 ? ` and ${pages.length - 1} more` : ""})`;
 }
 

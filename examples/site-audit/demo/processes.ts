@@ -1,6 +1,7 @@
 /** Process groups, for starting a runtime that can be killed as a whole. POSIX only. */
 import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { promisify } from "node:util";
 
 export interface ProcessInfo {
@@ -11,7 +12,8 @@ export interface ProcessInfo {
 /** The live members of a group. One that is dead and not yet reaped by its parent does not count. */
 export async function groupMembers(pgid: number): Promise<ProcessInfo[]> {
   const all = process.platform === "linux" ? await fromProc() : await fromPs();
-  return all.filter((entry) => entry.pgid === pgid && !entry.state.startsWith("Z")).map(({ pid, command }) => ({ pid, command }));
+  const members = all.filter((entry) => entry.pgid === pgid && !entry.state.startsWith("Z"));
+  return Promise.all(members.map(async ({ pid, command }) => ({ pid, command: await programOf(pid, command) })));
 }
 
 /** Sends a signal to each member of a group. False when there is none left. */
@@ -47,6 +49,12 @@ async function fromProc(): Promise<Entry[]> {
     if (match === null) return [];
     return [{ pid: Number(match[1]), command: match[2] ?? "", state: match[3] ?? "", pgid: Number(match[4]) }];
   });
+}
+
+/** What was started, where the system tells; a process may rename itself. */
+async function programOf(pid: number, command: string): Promise<string> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+  return basename(commandLine.split("\0")[0] || command);
 }
 
 async function fromPs(): Promise<Entry[]> {

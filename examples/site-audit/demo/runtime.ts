@@ -26,8 +26,9 @@ export class Runtime {
   readonly #port: number;
   readonly #log: string;
   #child: ChildProcess | undefined;
-  /** What wrangler made within the repository: a killed one cannot tidy up. */
-  readonly #bundles = new Set<string>();
+  /** What stood in wrangler's folder in the repository before it started: the rest is its, and a killed one cannot tidy up. */
+  #bundlesBefore: ReadonlySet<string> | undefined;
+  #bundles: readonly string[] = [];
 
   private constructor(root: string, port: number) {
     this.#root = root;
@@ -36,6 +37,7 @@ export class Runtime {
     this.folder = mkdtempSync(join(tmpdir(), "durable-runs-demo-"));
     this.#log = join(this.folder, "wrangler.log");
     mkdirSync(join(this.folder, "state"));
+    mkdirSync(join(this.folder, "tmp"));
     writeFileSync(join(this.folder, "model.env"), modelSettings(), { mode: 0o600 });
   }
 
@@ -53,7 +55,7 @@ export class Runtime {
 
   /** Starts the Worker on the storage as it stands. Resolves when it answers. */
   async start(): Promise<void> {
-    const before = this.#bundlesNow();
+    this.#bundlesBefore = new Set(this.#bundlesNow());
     const args = ["dev", "--ip", "127.0.0.1", "--port", String(this.#port), "--inspector-port", "0"];
     const settings = ["--env-file", join(this.folder, "model.env"), "--show-interactive-dev-session=false"];
     const child = this.#wrangler([...args, ...settings, ...this.#storage()]);
@@ -63,7 +65,7 @@ export class Runtime {
       if (dead || Date.now() > deadline) throw new Error(`wrangler dev did not start:\n${this.#lastLines()}`);
       await sleep(50);
     }
-    for (const name of this.#bundlesNow()) if (!before.has(name)) this.#bundles.add(name);
+    this.#noteBundles();
   }
 
   /** "workerd 4321, node 4310" */
@@ -122,6 +124,7 @@ export class Runtime {
         CLOUDFLARE_CF_FETCH_ENABLED: "false",
         WRANGLER_LOG_PATH: join(this.folder, "logs"),
         WRANGLER_REGISTRY_PATH: join(this.folder, "registry"),
+        TMPDIR: join(this.folder, "tmp"),
         NO_COLOR: "1",
       },
     });
@@ -144,19 +147,28 @@ export class Runtime {
     }
   }
 
-  #bundlesNow(): Set<string> {
+  #bundlesNow(): string[] {
     try {
-      return new Set(readdirSync(join(this.#root, ".wrangler", "tmp")));
+      return readdirSync(this.#bundleFolder());
     } catch {
-      return new Set();
+      return [];
     }
   }
 
+  #bundleFolder(): string {
+    return join(this.#root, ".wrangler", "tmp");
+  }
+
+  #noteBundles(): void {
+    const before = this.#bundlesBefore;
+    if (before !== undefined) this.#bundles = this.#bundlesNow().filter((name) => !before.has(name));
+    this.#bundlesBefore = undefined;
+  }
+
   #removeBundles(): void {
-    for (const name of this.#bundles) {
-      rmSync(join(this.#root, ".wrangler", "tmp", name), { recursive: true, force: true });
-    }
-    this.#bundles.clear();
+    this.#noteBundles();
+    for (const name of this.#bundles) rmSync(join(this.#bundleFolder(), name), { recursive: true, force: true });
+    this.#bundles = [];
   }
 }
 
@@ -164,8 +176,15 @@ export class Runtime {
 function modelSettings(): string {
   return MODEL_SETTINGS.flatMap((name) => {
     const value = process.env[name];
-    return value ? [`${name}="${value.replace(/[\\"$]/g, (mark: string) => `\\${mark}`)}"\n`] : [];
+    return value ? [`${name}=${quoted(name, value)}\n`] : [];
   }).join("");
+}
+
+/** As dotenv reads it: no escapes but for "$", and quotes of a sort that the value does not have. */
+function quoted(name: string, value: string): string {
+  const quote = ["'", '"', "`"].find((mark) => !value.includes(mark));
+  if (quote === undefined || /[\r\n]/.test(value)) throw new Error(`${name} has quotes or line breaks that cannot be passed on`);
+  return quote + value.replaceAll("$", "\\$") + quote;
 }
 
 function environmentWithoutModel(): NodeJS.ProcessEnv {

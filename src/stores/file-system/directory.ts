@@ -3,9 +3,10 @@
  * every system is hashed.
  */
 import { createHash } from "node:crypto";
-import { open, readdir } from "node:fs/promises";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { isMissing, isSystemError, unavailable } from "./errors.ts";
+import { isMissing, unavailable } from "./errors.ts";
 import { parseRunLogLine } from "./lines.ts";
 import { readLines } from "./read-lines.ts";
 
@@ -27,7 +28,7 @@ export async function listRunIds(root: string): Promise<string[]> {
   const runIds: string[] = [];
   try {
     for (const entry of await readdir(root, { withFileTypes: true })) {
-      const runId = entry.isDirectory() ? await recordedRunId(join(root, entry.name, STEPS_FILE)) : null;
+      const runId = entry.isDirectory() ? recordedRunId(join(root, entry.name, STEPS_FILE)) : null;
       // A copy under another name is not the run.
       if (runId !== null && directoryName(runId) === entry.name) runIds.push(runId);
     }
@@ -38,23 +39,19 @@ export async function listRunIds(root: string): Promise<string[]> {
 }
 
 /** Of the first line that counts, so that a listing does not read whole logs. */
-async function recordedRunId(path: string): Promise<string | null> {
-  const file = await open(path).catch((error: unknown) =>
-    isNotThere(error) ? null : Promise.reject(error as Error),
-  );
-  if (file === null) return null;
+function recordedRunId(path: string): string | null {
+  let file: number | null = null;
   try {
-    const { size } = await file.stat();
-    for await (const { text } of readLines(file, 0, size)) {
+    file = openSync(path, constants.O_RDONLY);
+    for (const { text } of readLines(file, 0, fstatSync(file).size)) {
       const line = parseRunLogLine(text);
       if (line?.seq === 1) return "run" in line ? line.run.runId : null;
     }
     return null;
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
   } finally {
-    await file.close();
+    if (file !== null) closeSync(file);
   }
-}
-
-function isNotThere(error: unknown): boolean {
-  return isMissing(error) || (isSystemError(error) && error.code === "ENOTDIR");
 }

@@ -5,7 +5,6 @@
  * There are no locks. A log is a compare-and-set register (see folds.ts), so the workers of one machine agree on every
  * claim, fence and step by what stands in steps.jsonl, which is the only truth of a run. Must not know any rule.
  */
-import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
 import { DurableInvalidInputError, DurableStoreUnavailableError } from "../../contract/errors.ts";
 import { decide } from "../../ledger/decide.ts";
@@ -23,9 +22,6 @@ import { writeLeaseView, writeViews } from "./views.ts";
 
 /** How many runs are held in memory. One that falls out is read again from its log when it is next asked for. */
 const MAX_HELD_RUNS = 1_000;
-
-/** Each lost race is another writer's progress, so this many in a row mean a file system that does not append. */
-const MAX_LOST_RACES = 1_000;
 
 interface HeldRun {
   readonly directory: string;
@@ -49,36 +45,36 @@ export class FileJournal implements Journal {
   async submit<O extends Op>(request: RequestOf<O>, now: () => number): Promise<Answer<O>> {
     const held = this.#hold(request.runId);
     const { log, fold } = request.op === "emit" ? held.events : held.steps;
-    const answered = await log.use("append", async () => {
-      const decision = await commit<O>(log, fold, request, now);
-      return answer(request.op as O, decision, () => countSteps(held));
-    });
+    const decision = await commit<O>(log, fold, request, now);
+    const answered = await answer(request.op as O, decision, () => countSteps(held));
     if (answered.ok) await this.#showRun(request.op, held);
     this.#letGoOnceEnded(held);
     return answered;
   }
 
-  run(runId: string): Promise<CountedRun | null> {
-    return this.#readSteps(runId, ({ run, stepCount }) => run && { run, stepCount });
+  async run(runId: string): Promise<CountedRun | null> {
+    const { run, stepCount } = this.#refreshed(runId);
+    return run && { run, stepCount };
   }
 
-  step(runId: string, stepIndex: number): Promise<StepState | null> {
-    return this.#readSteps(runId, (fold) => fold.step(stepIndex));
+  async step(runId: string, stepIndex: number): Promise<StepState | null> {
+    return this.#refreshed(runId).step(stepIndex);
   }
 
-  steps(runId: string, from: number): Promise<StepPage> {
-    return this.#readSteps(runId, (fold) => fold.steps(from));
+  async steps(runId: string, from: number): Promise<StepPage> {
+    return this.#refreshed(runId).steps(from);
   }
 
-  event(runId: string, key: string): Promise<EventState | null> {
+  async event(runId: string, key: string): Promise<EventState | null> {
     const { log, fold } = this.#hold(runId).events;
-    return log.use("read", () => fold.event(key));
+    log.refresh();
+    return fold.event(key);
   }
 
   async body(runId: string, ref: string): Promise<string> {
     const { field, place } = parseRef(ref);
     const { log } = field === "payload" ? this.#hold(runId).events : this.#hold(runId).steps;
-    const line = await log.read(place);
+    const line = log.read(place);
     const text = line === null ? null : bodyText(field, line);
     if (text !== null) return text;
     throw new DurableStoreUnavailableError(
@@ -88,17 +84,14 @@ export class FileJournal implements Journal {
 
   /** The journal may be used again afterwards, and then reads anew. */
   async close(): Promise<void> {
-    const held = [...this.#held.values()];
     this.#held.clear();
-    await Promise.all(held.flatMap(({ steps, events }) => [steps.log.idle(), events.log.idle()]));
   }
 
-  async #readSteps<T>(runId: string, read: (fold: RunFold) => T): Promise<T> {
+  #refreshed(runId: string): RunFold {
     const held = this.#hold(runId);
-    const { log, fold } = held.steps;
-    const result = await log.use("read", () => read(fold));
+    held.steps.log.refresh();
     this.#letGoOnceEnded(held);
-    return result;
+    return held.steps.fold;
   }
 
   #hold(runId: string): HeldRun {
@@ -127,36 +120,29 @@ export class FileJournal implements Journal {
         const inputText = "text" in input ? input.text : await this.body(runId, input.ref);
         await writeViews(directory, shown, fold.stepCount, inputText);
       }
-      await log.use("read", () => {});
+      log.refresh();
     }
   }
 }
 
-/** Decides over the log as it stands and appends the change, again and again until nobody else came in between. */
+/** Decides over the log as it stands, and again whenever another process was faster. */
 async function commit<O extends Op>(
   log: LogFile,
   fold: SliceFold,
   request: RequestOf<O>,
   now: () => number,
 ): Promise<Decision<O>> {
-  // R16: what a begin or a renewal adds is seen by every process at once, and reaches the disk with the next sync.
-  const lazy = request.op === "begin" || request.op === "renew";
-  for (let lost = 0; lost < MAX_LOST_RACES; lost++) {
+  let decision: Decision<O> | undefined;
+  await log.commit((nonce) => {
     refuseSharedDirectory(request.runId, fold.owner);
-    const decision = decide<O>(fold.slice(request), request, now());
-    if (!decision.ok) return decision;
-    const nonce = randomUUID();
-    const line = fold.line(decision.change, nonce);
-    if (line !== null) await log.append(line);
-    if (line === null || (await log.catchUp()).has(nonce)) {
-      // Also when nothing changes: what is answered then may be what an earlier call could not sync.
-      if (!lazy) await log.sync();
-      return decision;
-    }
-  }
-  throw new DurableStoreUnavailableError(
-    `run "${request.runId}": ${MAX_LOST_RACES} appends in a row did not count. Is the directory on a local file system?`,
-  );
+    decision = decide<O>(fold.slice(request), request, now());
+    if (!decision.ok) return { line: null, sync: false };
+    // R16: what a begin or a renewal adds is seen by every process at once, and reaches the disk with the next sync.
+    // All else syncs, even when it changes nothing: what it answers may be what an earlier call could not sync.
+    const sync = request.op !== "begin" && request.op !== "renew";
+    return { line: fold.line(decision.change, nonce), sync };
+  });
+  return decision!;
 }
 
 /** On a file system that ignores case, "run-a" and "RUN-A" have one directory. The first to come owns it. */

@@ -39,8 +39,8 @@ export interface EventLine extends EventRecord {
   nonce: string;
 }
 
-/** A longer payload is not held in memory but read again when it is asked for. */
-const INLINE_LENGTH = 16 * 1_024;
+/** The payload of a longer line is not held in memory, but read again when it is asked for. */
+const INLINE_BYTES = 16 * 1_024;
 
 export function stepFields(runId: string, step: StepState): StepFields {
   const { caught, fence, beginRequestId } = step;
@@ -166,8 +166,8 @@ export function bodyText(field: BodyRef["field"], text: string): string | null {
 }
 
 function toBody(field: BodyRef["field"], value: unknown, { offset, length }: Place): Body {
-  const text = toText(value) ?? NO_VALUE;
-  return text.length <= INLINE_LENGTH ? { text } : { ref: `${field}:${offset}:${length}` };
+  if (length > INLINE_BYTES && value !== undefined) return { ref: `${field}:${offset}:${length}` };
+  return { text: toText(value) ?? NO_VALUE };
 }
 
 function keptManifest({ task, input, tags }: KeptManifest): NonNullable<RunFields["manifest"]> {

@@ -2,20 +2,31 @@
  * One append-only file of lines, shared by the processes of one machine.
  *
  * Owns bytes: where lines begin and end, what has been taken in, what has reached the disk. Relies on a local file
- * system where a write to a file opened for appending lands whole at its end, or is cut short (not so on NFS). Must not
- * know what a line says: that is the fold's.
+ * system, where a write to a file opened for appending lands whole at its end, or is cut short (not so on NFS). Must
+ * not know what a line says: that is the fold's.
  *
  * Invariants:
  * 1. Bytes that stand in the file never change, so that all who read it see the same lines in the same order.
- * 2. A line is what a newline ends. What a crash cut short is no line; the next append ends it, and the fold sees
+ * 2. A line is what a newline ends. What a crash has cut short is no line; the next append ends it, and the fold sees
  *    garbage.
  * 3. Each line is taken in once. Only what was added since is read.
- * 4. Operations on one log run one after another, and the file is open only meanwhile.
+ * 4. From reading to appending to reading back is one synchronous block, so that callers within a process never race.
+ *    A call that the page cache answers costs a tenth of a trip to the thread pool. The disk is awaited.
  */
-import { constants } from "node:fs";
-import type { FileHandle } from "node:fs/promises";
-import { mkdir, open } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeSync,
+} from "node:fs";
+import { open } from "node:fs/promises";
 import { dirname } from "node:path";
+import { promisify } from "node:util";
 import { DurableStoreUnavailableError } from "../../contract/errors.ts";
 import { isMissing, unavailable } from "./errors.ts";
 import type { Place } from "./read-lines.ts";
@@ -29,62 +40,91 @@ export interface Fold {
   take(text: string, place: Place): string | null;
 }
 
-const FLAGS = {
-  read: constants.O_RDONLY,
-  append: constants.O_RDWR | constants.O_APPEND,
-  create: constants.O_RDWR | constants.O_APPEND | constants.O_CREAT,
-};
+/** What a caller would do to the log as its fold stands. */
+export interface Proposal {
+  /** The line to append, which carries the nonce; `null` to append nothing. */
+  readonly line: string | null;
+  /** Whether all that the fold has taken in must be on disk before the caller goes on. */
+  readonly sync: boolean;
+}
+
+const READ = constants.O_RDONLY;
+const APPEND = constants.O_RDWR | constants.O_APPEND;
+const CREATE = APPEND | constants.O_CREAT;
+
+/** Each lost race is another writer's progress, so this many in a row mean a file system that does not append. */
+const MAX_LOST_RACES = 1_000;
+
+const syncData = promisify(fdatasync);
 
 export class LogFile {
   readonly #path: string;
   readonly #fold: Fold;
-  #turn: Promise<unknown> = Promise.resolve();
-  #handle: FileHandle | null = null;
   #inode = 0;
   /** Up to where lines have been taken in. */
   #offset = 0;
   #tornTail = false;
   #syncedOffset = 0;
+  /** The topmost of the directories that were made for this log. */
+  #madeDirectory: string | undefined;
 
   constructor(path: string, fold: Fold) {
     this.#path = path;
     this.#fold = fold;
   }
 
+  /** Takes in what others have added. A log that does not exist is empty. */
+  refresh(): void {
+    this.#whileOpen((file) => this.#catchUp(file));
+  }
+
+  /** The text of a line that was taken in earlier, or `null` when the file is gone or shorter. */
+  read({ offset, length }: Place): string | null {
+    return this.#whileOpen((file) => {
+      const bytes = Buffer.alloc(length);
+      const bytesRead = file === null ? 0 : readSync(file, bytes, 0, length, offset);
+      return bytesRead < length ? null : bytes.toString("utf8");
+    });
+  }
+
   /**
-   * Runs an operation after those before it, over the log as it now stands. A log that does not exist is empty; only
-   * {@link append} creates it.
+   * Compare and append: asks for a proposal over the log as it stands and appends its line; when another writer came
+   * in between, takes in what that one wrote and asks again. Creates the log with its first line.
+   *
+   * After `store_unavailable` the line may stand or not, and is harmless if it stands in part.
    */
-  use<T>(mode: "read" | "append", operation: () => T | Promise<T>): Promise<T> {
-    return this.#inTurn(mode, async () => {
-      await this.catchUp();
-      return operation();
-    });
+  async commit(propose: (nonce: string) => Proposal): Promise<void> {
+    let file: number | null = null;
+    try {
+      file = openExisting(this.#path, APPEND);
+      this.#catchUp(file);
+      for (let lost = 0; lost < MAX_LOST_RACES; lost++) {
+        const nonce = randomUUID();
+        const { line, sync } = propose(nonce);
+        if (line !== null) this.#append((file ??= this.#create()), line);
+        if (line === null || this.#catchUp(file).has(nonce)) {
+          if (sync && file !== null) await this.#sync(file);
+          return;
+        }
+      }
+      throw new DurableStoreUnavailableError(
+        `${MAX_LOST_RACES} appends to ${this.#path} in a row did not count. Is it on a local file system?`,
+      );
+    } catch (error) {
+      throw unavailable(error, this.#path);
+    } finally {
+      if (file !== null) closeSync(file);
+    }
   }
 
-  /** The text of a line that was taken in earlier, or `null` when the file no longer has it. */
-  read(place: Place): Promise<string | null> {
-    return this.#inTurn("read", async () => {
-      if (this.#handle === null) return null;
-      const bytes = Buffer.alloc(place.length);
-      const { bytesRead } = await this.#handle.read(bytes, 0, place.length, place.offset);
-      return bytesRead < place.length ? null : bytes.toString("utf8");
-    });
-  }
-
-  /** Waits for the operations under way. */
-  async idle(): Promise<void> {
-    await this.#turn;
-  }
-
-  /** Within an operation: takes in what was added. Answers the nonces of the lines that count. */
-  async catchUp(): Promise<Set<string>> {
-    const { ino, size } = this.#handle === null ? { ino: 0, size: 0 } : await this.#handle.stat();
+  /** Answers the nonces of the lines that count, of those added since. */
+  #catchUp(file: number | null): Set<string> {
+    const { ino, size } = file === null ? { ino: 0, size: 0 } : fstatSync(file);
     // Another file, or a shorter one, is another log: somebody deleted or restored it.
     if (ino !== this.#inode || size < this.#offset) this.#restart(ino);
     const counted = new Set<string>();
-    if (this.#handle === null) return counted;
-    for await (const { text, place } of readLines(this.#handle, this.#offset, size)) {
+    if (file === null) return counted;
+    for (const { text, place } of readLines(file, this.#offset, size)) {
       const nonce = this.#fold.take(text, place);
       if (nonce !== null) counted.add(nonce);
       this.#offset = place.offset + place.length + 1;
@@ -93,14 +133,10 @@ export class LogFile {
     return counted;
   }
 
-  /**
-   * Within an operation: adds a line, in one write, so that it never mixes with another writer's. Whether it counts is
-   * known after {@link catchUp}.
-   */
-  async append(line: string): Promise<void> {
-    this.#handle ??= await this.#create();
+  /** In one write, so that lines of several writers never mix. */
+  #append(file: number, line: string): void {
     const bytes = Buffer.from(this.#tornTail ? `\n${line}\n` : `${line}\n`);
-    const { bytesWritten } = await this.#handle.write(bytes, 0, bytes.length, null);
+    const bytesWritten = writeSync(file, bytes, 0, bytes.length, null);
     // The rest must not follow in a second write: another writer may have come in between.
     if (bytesWritten < bytes.length) {
       throw new DurableStoreUnavailableError(
@@ -109,43 +145,30 @@ export class LogFile {
     }
   }
 
-  /** Within an operation: brings to disk every line taken in so far, and the directories that lead to it. */
-  async sync(): Promise<void> {
-    if (this.#handle === null || this.#syncedOffset >= this.#offset) return;
-    await this.#handle.datasync();
-    if (this.#syncedOffset === 0) {
-      // Also when another process made them: it may have died before it synced them.
-      const directory = dirname(this.#path);
-      await Promise.all([syncDirectory(directory), syncDirectory(dirname(directory))]);
-    }
-    this.#syncedOffset = this.#offset;
+  #create(): number {
+    this.#madeDirectory = mkdirSync(dirname(this.#path), { recursive: true });
+    return openSync(this.#path, CREATE);
   }
 
-  #inTurn<T>(mode: "read" | "append", operation: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(() => this.#whileOpen(mode, operation));
-    this.#turn = result.catch(() => {});
-    return result.catch((error: unknown) => Promise.reject(unavailable(error, this.#path)));
+  /** Brings to disk every line taken in so far and, at first, the directories that lead to them. */
+  async #sync(file: number): Promise<void> {
+    const upTo = this.#offset;
+    if (this.#syncedOffset >= upTo) return;
+    const directories = this.#syncedOffset === 0 ? this.#directories() : [];
+    await Promise.all([syncData(file), ...directories.map((path) => syncDirectory(path))]);
+    this.#syncedOffset = Math.max(this.#syncedOffset, upTo);
   }
 
-  async #whileOpen<T>(mode: "read" | "append", operation: () => Promise<T>): Promise<T> {
-    try {
-      this.#handle = await openExisting(this.#path, FLAGS[mode]);
-      return await operation();
-    } finally {
-      const handle = this.#handle;
-      this.#handle = null;
-      await handle?.close();
-    }
-  }
-
-  async #create(): Promise<FileHandle> {
+  /**
+   * From the run's own up to the root, also when another process made them: it may have died before it synced them.
+   * And further up, what was made here.
+   */
+  #directories(): string[] {
     const directory = dirname(this.#path);
-    const firstMade = await mkdir(directory, { recursive: true });
-    // The run's directory and the root are synced with the first line; what lies above is synced here.
-    for (let made = dirname(directory); firstMade && made.length >= firstMade.length; made = dirname(made)) {
-      await syncDirectory(dirname(made));
-    }
-    return open(this.#path, FLAGS.create);
+    const last = dirname(this.#madeDirectory ?? directory);
+    const paths = [directory];
+    for (let path = directory; path !== last;) paths.push((path = dirname(path)));
+    return paths;
   }
 
   #restart(inode: number): void {
@@ -155,11 +178,23 @@ export class LogFile {
     this.#syncedOffset = 0;
     this.#tornTail = false;
   }
+
+  #whileOpen<T>(work: (file: number | null) => T): T {
+    let file: number | null = null;
+    try {
+      file = openExisting(this.#path, READ);
+      return work(file);
+    } catch (error) {
+      throw unavailable(error, this.#path);
+    } finally {
+      if (file !== null) closeSync(file);
+    }
+  }
 }
 
-async function openExisting(path: string, flags: number): Promise<FileHandle | null> {
+function openExisting(path: string, flags: number): number | null {
   try {
-    return await open(path, flags);
+    return openSync(path, flags);
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;
@@ -169,7 +204,7 @@ async function openExisting(path: string, flags: number): Promise<FileHandle | n
 async function syncDirectory(path: string): Promise<void> {
   // Windows cannot open a directory; NTFS journals its entries.
   if (process.platform === "win32") return;
-  const directory = await open(path, constants.O_RDONLY);
+  const directory = await open(path, READ);
   try {
     await directory.sync();
   } finally {

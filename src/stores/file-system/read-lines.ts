@@ -1,5 +1,5 @@
 /** Reads the lines of a file piecewise, so that a log of any size is read in little memory. */
-import type { FileHandle } from "node:fs/promises";
+import { readSync } from "node:fs";
 
 /** Where a line lies in its file, in bytes, without its newline. */
 export interface Place {
@@ -11,16 +11,16 @@ const CHUNK_BYTES = 256 * 1_024;
 const NEWLINE = 0x0a;
 
 /** The lines between two offsets that a newline ends. `from` is where a line begins. */
-export async function* readLines(
-  file: FileHandle,
+export function* readLines(
+  file: number,
   from: number,
   to: number,
-): AsyncGenerator<{ text: string; place: Place }> {
+): Generator<{ text: string; place: Place }> {
   let unfinished: Buffer[] = [];
   let offset = from;
   for (let at = from; at < to;) {
     const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, to - at));
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+    const bytesRead = readSync(file, buffer, 0, buffer.length, at);
     if (bytesRead === 0) return;
     at += bytesRead;
     const chunk = buffer.subarray(0, bytesRead);

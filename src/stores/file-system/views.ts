@@ -5,12 +5,15 @@
  * one, costs nobody a run: the log has it all, and the next claim or end writes the views again.
  */
 import { randomUUID } from "node:crypto";
-import { open, readdir, rename, rm } from "node:fs/promises";
+import { closeSync, fsync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { fromJsonText } from "../../contract/payload.ts";
 import type { RunState } from "../../ledger/state.ts";
 import { toRunRecord } from "../records.ts";
 import { isSystemError } from "./errors.ts";
+
+const syncFile = promisify(fsync);
 
 /** After a claim or an end. `input`: the text of the run's input. */
 export async function writeViews(
@@ -19,58 +22,55 @@ export async function writeViews(
   stepCount: number,
   input: string,
 ): Promise<void> {
+  const { projectId, scenarioId, task, tags, result } = run;
   const view = {
-    ...toRunRecord({ run, stepCount }, run.result !== null && "text" in run.result ? run.result.text : null),
+    ...toRunRecord({ run, stepCount }, result !== null && "text" in result ? result.text : null),
     manifest: {
-      projectId: run.projectId,
-      ...(run.scenarioId !== null && { scenarioId: run.scenarioId }),
-      task: fromJsonText(run.task),
+      projectId,
+      ...(scenarioId !== null && { scenarioId }),
+      task: fromJsonText(task),
       input: fromJsonText(input),
-      ...(run.tags !== null && { tags: fromJsonText(run.tags) }),
+      ...(tags !== null && { tags: fromJsonText(tags) }),
     },
   };
-  await bestEffort(() => removeLeftovers(directory));
-  await bestEffort(() => replaceFile(join(directory, "run.json"), view, { sync: true }));
-  await writeLeaseView(directory, run, { sync: true });
+  await bestEffort(async () => {
+    removeLeftovers(directory);
+    await replaceFile(join(directory, "run.json"), view, { sync: true });
+  });
+  await writeLeaseView(directory, run);
 }
 
-/** After a renewal, without syncing: a heartbeat costs no disk. There is no lease.json when nobody holds the run. */
-export async function writeLeaseView(
-  directory: string,
-  run: RunState,
-  { sync } = { sync: false },
-): Promise<void> {
+/** Also after a renewal, and never synced: a heartbeat does not wait for the disk. No file: nobody holds the run. */
+export async function writeLeaseView(directory: string, run: RunState): Promise<void> {
   const path = join(directory, "lease.json");
-  const { runId, fence, takeovers } = run;
-  const { leaseHolderId, leaseExpiresAt } = toRunRecord({ run, stepCount: 0 }, null);
-  await bestEffort(() =>
-    leaseExpiresAt === undefined
-      ? rm(path, { force: true })
-      : replaceFile(path, { runId, leaseHolderId, leaseExpiresAt, fence, takeovers }, { sync }),
-  );
+  const { runId, leaseHolderId, leaseExpiresAt, fence } = toRunRecord({ run, stepCount: 0 }, null);
+  await bestEffort(async () => {
+    if (leaseExpiresAt === undefined) rmSync(path, { force: true });
+    else await replaceFile(path, { runId, leaseHolderId, leaseExpiresAt, fence }, { sync: false });
+  });
 }
 
 async function replaceFile(path: string, value: unknown, { sync }: { sync: boolean }): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
   try {
-    const file = await open(temporary, "wx");
+    const file = openSync(temporary, "wx");
     try {
-      await file.writeFile(`${JSON.stringify(value, null, 2)}\n`);
-      if (sync) await file.sync();
+      writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+      if (sync) await syncFile(file);
     } finally {
-      await file.close();
+      closeSync(file);
     }
-    await rename(temporary, path);
+    renameSync(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    rmSync(temporary, { force: true });
     throw error;
   }
 }
 
-/** What a killed process left. A view that a live one is about to rename goes too, and is then not renewed. */
-async function removeLeftovers(directory: string): Promise<void> {
-  for (const name of await readdir(directory)) {
-    if (name.endsWith(".tmp")) await rm(join(directory, name), { force: true });
+/** What a killed process left. That another one is about to rename its own does no harm: ours is the newer view. */
+function removeLeftovers(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    if (name.endsWith(".tmp")) rmSync(join(directory, name), { force: true });
   }
 }
 

@@ -1,0 +1,12 @@
+import { InMemoryDurableRunStore } from "../src/stores/memory.ts";
+import { TestClock } from "../src/testing/clock.ts";
+import { describeRunStore } from "../src/testing/describe-run-store.ts";
+
+describeRunStore("InMemoryDurableRunStore", {
+  newStore: () => {
+    const clock = new TestClock();
+    const store = new InMemoryDurableRunStore();
+    store.now = () => clock.now();
+    return { store, clock };
+  },
+});
