@@ -2,3 +2,6 @@
 export { TestClock } from "./testing/clock.ts";
 export { describeRunStore } from "./testing/describe-run-store.ts";
 export type { StoreHarness, SuiteOptions } from "./testing/harness.ts";
+export { describeRecovery } from "./testing/describe-recovery.ts";
+export type { Killable, KillPoint } from "./testing/kill-points.ts";
+export { killable } from "./testing/kill-points.ts";

@@ -55,12 +55,15 @@ const CREATE = APPEND | constants.O_CREAT;
 /** Each lost race is another writer's progress, so this many in a row mean a file system that does not append. */
 const MAX_LOST_RACES = 1_000;
 
+const NO_FILE = "";
+
 const syncData = promisify(fdatasync);
 
 export class LogFile {
   readonly #path: string;
   readonly #fold: Fold;
-  #inode = 0;
+  /** Which file the lines were taken from. */
+  #identity = NO_FILE;
   /** Up to where lines have been taken in. */
   #offset = 0;
   #tornTail = false;
@@ -119,9 +122,9 @@ export class LogFile {
 
   /** Answers the nonces of the lines that count, of those added since. */
   #catchUp(file: number | null): Set<string> {
-    const { ino, size } = file === null ? { ino: 0, size: 0 } : fstatSync(file);
+    const { identity, size } = file === null ? { identity: NO_FILE, size: 0 } : describeFile(file);
     // Another file, or a shorter one, is another log: somebody deleted or restored it.
-    if (ino !== this.#inode || size < this.#offset) this.#restart(ino);
+    if (identity !== this.#identity || size < this.#offset) this.#restart(identity);
     const counted = new Set<string>();
     if (file === null) return counted;
     for (const { text, place } of readLines(file, this.#offset, size)) {
@@ -171,9 +174,9 @@ export class LogFile {
     return paths;
   }
 
-  #restart(inode: number): void {
+  #restart(identity: string): void {
     this.#fold.clear();
-    this.#inode = inode;
+    this.#identity = identity;
     this.#offset = 0;
     this.#syncedOffset = 0;
     this.#tornTail = false;
@@ -199,6 +202,12 @@ function openExisting(path: string, flags: number): number | null {
     if (isMissing(error)) return null;
     throw error;
   }
+}
+
+/** A new file may have the inode of a deleted one, but then it is younger. */
+function describeFile(file: number): { identity: string; size: number } {
+  const { ino, birthtimeMs, size } = fstatSync(file);
+  return { identity: `${ino}:${birthtimeMs}`, size };
 }
 
 async function syncDirectory(path: string): Promise<void> {

@@ -1,0 +1,34 @@
+/** What can befall a run's object. */
+import { abortAllDurableObjects, evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+
+/** The object is reset: memory is gone, and so is what no commit had reached. */
+export async function abort(_runId: string): Promise<void> {
+  await abortAllDurableObjects();
+}
+
+/** The object is put to sleep in order: memory is gone. */
+export async function evict(runId: string): Promise<void> {
+  await evictDurableObject(env.RUNS.getByName(runId));
+}
+
+/** Memory and storage are gone: only D1 is left (R17). */
+export async function wipe(runId: string): Promise<void> {
+  await runInDurableObject(env.RUNS.getByName(runId), (_object, state) => state.storage.deleteAll());
+  await abortAllDurableObjects();
+}
+
+/** The same, after D1 has followed: what `ack: "coordinator"` promises before that is the object's storage alone. */
+export async function wipeOnceRecorded(runId: string): Promise<void> {
+  await drained(runId);
+  await wipe(runId);
+}
+
+/** Resolves once D1 holds all that the object does. */
+export async function drained(runId: string): Promise<void> {
+  for (;;) {
+    const lag = await env.RUNS.getByName(runId).lag();
+    if (lag.ok && lag.value.rows === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
