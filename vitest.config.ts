@@ -18,6 +18,7 @@ export default defineConfig({
       {
         test: {
           name: "node",
+          testTimeout: 60_000,
           environment: "node",
           include: ["test/*.test.ts", "test/node/**/*.test.ts"],
         },
@@ -33,6 +34,7 @@ export default defineConfig({
         ],
         test: {
           name: "workers",
+          testTimeout: 60_000,
           include: ["test/*.test.ts", "test/workers/**/*.test.ts"],
           setupFiles: ["./test/workers/setup.ts"],
         },

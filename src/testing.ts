@@ -5,3 +5,5 @@ export type { StoreHarness, SuiteOptions } from "./testing/harness.ts";
 export { describeRecovery } from "./testing/describe-recovery.ts";
 export type { Killable, KillPoint } from "./testing/kill-points.ts";
 export { killable } from "./testing/kill-points.ts";
+export type { BatchInfo, DatabaseFault } from "./testing/faulty-database.ts";
+export { FaultyDatabase } from "./testing/faulty-database.ts";

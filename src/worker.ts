@@ -11,8 +11,20 @@ import { serveAudit } from "../examples/site-audit/serve.ts";
 import { summariser } from "../examples/site-audit/summarise.ts";
 import { parseSiteAuditInput } from "../examples/site-audit/types.ts";
 import type { DurableRunErrorCode, DurableRunLeaseHeldError } from "./contract/errors.ts";
-import { codeOf, DurableInvalidInputError, DurablePayloadError, DurableRunNotFoundError } from "./contract/errors.ts";
-import { byteLength, checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "./contract/limits.ts";
+import {
+  codeOf,
+  DurableInvalidInputError,
+  DurablePayloadError,
+  DurableRunNotFoundError,
+} from "./contract/errors.ts";
+import {
+  byteLength,
+  checkLeaseMs,
+  checkRunId,
+  checkText,
+  DEFAULT_LEASE_MS,
+  LIMITS,
+} from "./contract/limits.ts";
 import type { DurableRunStore, StepRecord } from "./contract/types.ts";
 import type { Env } from "./env.ts";
 import { storeOf } from "./env.ts";
@@ -31,10 +43,19 @@ app.get("/health", (c) => c.json({ ok: true }));
 /** Starts the run, or goes on with it, within this request. */
 app.post("/runs", async (c) => {
   const body = await jsonObject(c);
-  const { runId = newRunId(), workerId = deriveWorkerId(), leaseMs = DEFAULT_LEASE_MS, input, ...rest } = body;
+  const {
+    runId = newRunId(),
+    workerId = deriveWorkerId(),
+    leaseMs = DEFAULT_LEASE_MS,
+    input,
+    ...rest
+  } = body;
   const [unknownField] = Object.keys(rest);
   if (unknownField !== undefined) {
-    throw new DurableInvalidInputError(unknownField, "is not known; the fields are runId, workerId, leaseMs and input");
+    throw new DurableInvalidInputError(
+      unknownField,
+      "is not known; the fields are runId, workerId, leaseMs and input",
+    );
   }
   checkRunId(runId);
   checkText("workerId", workerId, LIMITS.workerIdBytes);
@@ -77,7 +98,10 @@ app.onError((error, c) => {
   const code = codeOf(error);
   if (!isKnown(code)) {
     console.error(error);
-    return c.json({ error: { code: "internal", message: "something went wrong here; the Worker's log says what" } }, 500);
+    return c.json(
+      { error: { code: "internal", message: "something went wrong here; the Worker's log says what" } },
+      500,
+    );
   }
   const { message, retryAfterMs } = error as DurableRunLeaseHeldError;
   if (retryAfterMs === undefined) return c.json({ error: { code, message } }, STATUS[code]);
@@ -113,18 +137,25 @@ async function jsonBody(c: Context): Promise<unknown> {
   const text = declared > MAX_BODY_BYTES ? "" : await c.req.text();
   const bytes = Math.max(declared, byteLength(text));
   if (bytes > MAX_BODY_BYTES) {
-    throw new DurablePayloadError(`body has ${bytes} bytes; at most ${MAX_BODY_BYTES} are allowed`, "payload_too_large");
+    throw new DurablePayloadError(
+      `body has ${bytes} bytes; at most ${MAX_BODY_BYTES} are allowed`,
+      "payload_too_large",
+    );
   }
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
-    throw new DurableInvalidInputError("body", `must be JSON: ${error instanceof Error ? error.message : "not parsed"}`);
+    throw new DurableInvalidInputError(
+      "body",
+      `must be JSON: ${error instanceof Error ? error.message : "not parsed"}`,
+    );
   }
 }
 
 async function jsonObject(c: Context): Promise<Record<string, unknown>> {
   const body = await jsonBody(c);
-  if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
+  if (typeof body === "object" && body !== null && !Array.isArray(body))
+    return body as Record<string, unknown>;
   throw new DurableInvalidInputError("body", "must be a JSON object");
 }
 

@@ -41,7 +41,9 @@ export function siteAudit(
       () => tools.summarise({ site: start.url, pages, links }, ctx.signal),
       { kind: "llm", inputFingerprint: { site: start.url, pages: pages.map(({ url }) => url), links } },
     );
-    const approval = toApproval(await ctx.awaitEvent(input.approvalKey, { timeoutMs: input.approvalTimeoutMs }));
+    const approval = toApproval(
+      await ctx.awaitEvent(input.approvalKey, { timeoutMs: input.approvalTimeoutMs }),
+    );
     const report: SiteAuditReport = {
       site: start.url,
       pages: pages.map(pageRow),
@@ -76,7 +78,7 @@ async function crawl(
     const page: AuditedPage = { ...answer, facts: null };
     const isOurs = new URL(page.finalUrl).origin === origin;
     if (!isOurs) page.reason = "leads to another site, so it was not read";
-    if (html !== undefined && isOurs) {
+    if (html !== undefined && isOurs && page.status < 400) {
       page.facts = await ctx.step(`read ${label(url)}`, () => extractPage(html, page.finalUrl), {
         kind: "logic",
         inputFingerprint: { url: page.finalUrl, bytes: page.bytes },

@@ -25,14 +25,21 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const LEASE_MS = 3_000;
 /** Pages that are recorded before the kill. */
 const KILL_AFTER = 4;
+/** Far more than the audit of this project's own pages takes. */
+const DOCS_DEADLINE_MS = 120_000;
 const TOO_SMALL = "the site was too small for a kill midway, so nothing is shown about a crash";
 
 async function main(options: DemoOptions): Promise<void> {
   const runtime = await Runtime.prepare(ROOT);
   process.once("exit", () => runtime.cleanUp());
   const site = options.url === undefined ? await startDocsSite(ROOT) : undefined;
+  if (site) giveUpAfter(DOCS_DEADLINE_MS);
   const startUrl = options.url ?? site?.url ?? "";
-  say(site ? `page server: ${site.pageCount} pages of this project's documentation at ${startUrl}` : `to audit: ${startUrl}`);
+  say(
+    site
+      ? `page server: ${site.pageCount} pages of this project's documentation at ${startUrl}`
+      : `to audit: ${startUrl}`,
+  );
   await runtime.migrate();
   say(`D1 migrations applied, storage on disk in ${runtime.folder}`);
   await runtime.start();
@@ -53,7 +60,9 @@ async function main(options: DemoOptions): Promise<void> {
     await runtime.start();
     say(`the Worker is back, on the same storage (${await runtime.processes()})`);
     const atKill = await readRun(runtime.origin, request.runId);
-    say(`the record has ${completed(atKill.steps).length} completed steps; its status is ${atKill.run.status}`);
+    say(
+      `the record has ${completed(atKill.steps).length} completed steps; its status is ${atKill.run.status}`,
+    );
     report = await takeOver(runtime, { ...request, workerId: "worker-2" });
     end = await readRun(runtime.origin, request.runId);
     printOutcome(end, report);
@@ -95,7 +104,9 @@ function prove(kill: Kill, atKill: RunView, end: RunView, site: DocsSite | undef
   if (site) {
     const log = proveFromLog(site.visits, kill.at, paths);
     refetched.push(...log.violations);
-    say(`the proof, from the page server's own log (GET requests by page; in flight at the kill: ${kill.inFlight}):`);
+    say(
+      `the proof, from the page server's own log (GET requests by page; in flight at the kill: ${kill.inFlight}):`,
+    );
     const rows = log.pages.map(({ path, recorded, getsBefore, getsAfter }) => [
       path,
       recorded ? "yes" : "no",
@@ -103,22 +114,40 @@ function prove(kill: Kill, atKill: RunView, end: RunView, site: DocsSite | undef
       String(getsAfter),
     ]);
     printTable(["page", "recorded at the kill", "GETs before", "GETs after"], rows, new Set([2, 3]));
-    detail(`pages that were recorded at the kill: ${paths.length}; fetched again after it: ${log.violations.length}`);
+    detail(
+      `pages that were recorded at the kill: ${paths.length}; fetched again after it: ${log.violations.length}`,
+    );
   } else {
     say("the proof, from the record alone, as the site's own log is not ours to read:");
     detail(`pages that were recorded at the kill: ${paths.length}; in flight: ${kill.inFlight}`);
   }
-  detail(`steps reported as completed to worker-1's client: ${kill.acknowledged.length}; lost: ${lost.length}`);
-  detail(`steps on record at the kill: ${completed(atKill.steps).length}; run again or changed: ${changed.length}`);
+  detail(
+    `steps reported as completed to worker-1's client: ${kill.acknowledged.length}; lost: ${lost.length}`,
+  );
+  detail(
+    `steps on record at the kill: ${completed(atKill.steps).length}; run again or changed: ${changed.length}`,
+  );
   const takeovers = (end.run.takeovers ?? 0) - (atKill.run.takeovers ?? 0);
   const wrongTakeovers = takeovers === 1 ? [] : [`there should be 1 takeover, but there are ${takeovers}`];
   detail(`takeovers: ${takeovers}; fence at the kill: ${atKill.run.fence}, at the end: ${end.run.fence}`);
   return [...lost, ...changed, ...refetched, ...wrongTakeovers];
 }
 
+function giveUpAfter(ms: number): void {
+  const timer = setTimeout(() => {
+    console.error(`not done after ${ms / 1_000} s, so something hangs`);
+    process.exit(1);
+  }, ms);
+  timer.unref();
+}
+
 /** `process.exit` runs the clean-up that `main` registered. */
 function exitOnSignals(): void {
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
     process.once(signal, () => {
       console.error(`\n${signal}: stopping what was started`);
       process.exit(code);
@@ -129,7 +158,8 @@ function exitOnSignals(): void {
 try {
   const options = parseOptions(process.argv.slice(2));
   if (options === "help") console.log(USAGE);
-  else if (process.platform === "win32") throw new UsageError("the demo kills a process group, so it needs Linux, macOS or WSL");
+  else if (process.platform === "win32")
+    throw new UsageError("the demo kills a process group, so it needs Linux, macOS or WSL");
   else {
     exitOnSignals();
     await main(options);

@@ -166,7 +166,8 @@ class PageReader {
     if (this.#paragraph) this.#finish(this.#paragraph);
     const { paragraphs } = this.#facts;
     this.#paragraph = this.#gather(element, (text) => {
-      if (paragraphs.length < MAX_PARAGRAPHS && text.length >= 40) paragraphs.push(text.slice(0, 600).toWellFormed());
+      if (paragraphs.length < MAX_PARAGRAPHS && text.length >= 40)
+        paragraphs.push(text.slice(0, 600).toWellFormed());
     });
   }
 }

@@ -58,7 +58,8 @@ export async function probeStart(url: string, tools: HttpTools): Promise<{ url: 
   let answer = await ask(url, "HEAD", tools, look);
   if ("failed" in answer || answer.value.status >= 400) answer = await ask(url, "GET", tools, look);
   if ("failed" in answer) throw new Error(`${url} is not ready to be audited: ${answer.failed}`);
-  if (answer.value.status >= 400) throw new Error(`${url} is not ready to be audited: HTTP ${answer.value.status}`);
+  if (answer.value.status >= 400)
+    throw new Error(`${url} is not ready to be audited: HTTP ${answer.value.status}`);
   return answer.value;
 }
 

@@ -75,7 +75,8 @@ type Judgement = readonly [LinkFinding["verdict"], string];
 function judgePage(page: AuditedPage, fragment: string): Judgement {
   const answer = judgeStatus(page.status, page.reason);
   if (answer[0] !== "ok" || fragment === "") return answer;
-  if (page.facts === null) return ["unchecked", `anchor in a page that was not read (${page.reason ?? "no HTML"})`];
+  if (page.facts === null)
+    return ["unchecked", `anchor in a page that was not read (${page.reason ?? "no HTML"})`];
   if (hasAnchor(page.facts.anchors, fragment)) return answer;
   if (page.truncated) return ["unchecked", "anchor may be in the part of the page that was cut"];
   return ["broken", `no anchor "${fragment}" in the page`];
@@ -89,7 +90,8 @@ function judgeProbe(probe: LinkProbe, fragment: string): Judgement {
 
 function judgeStatus(status: number, reason: string | undefined): Judgement {
   if (status === 0) return ["broken", reason ?? "no answer"];
-  if (UNCLEAR_STATUSES.has(status)) return ["unchecked", `HTTP ${status}, which may be meant for programs only`];
+  if (UNCLEAR_STATUSES.has(status))
+    return ["unchecked", `HTTP ${status}, which may be meant for programs only`];
   return status >= 400 ? ["broken", `HTTP ${status}`] : ["ok", `HTTP ${status}`];
 }
 

@@ -16,7 +16,14 @@ export type Progress =
       /** How many recorded steps answer without running again. */
       replayed: number;
     }
-  | { type: "step"; status: "running" | "completed" | "failed"; stepIndex: number; kind: StepKind; intent: string; error?: string }
+  | {
+      type: "step";
+      status: "running" | "completed" | "failed";
+      stepIndex: number;
+      kind: StepKind;
+      intent: string;
+      error?: string;
+    }
   | { type: "waiting"; stepIndex: number; intent: string }
   | { type: "finished"; runId: string; result: unknown }
   | { type: "failed"; runId: string; error: { code: string; message: string } };
@@ -43,7 +50,8 @@ export function watched(store: DurableRunStore, report: (progress: Progress) => 
       const { stepIndex, intent, kind } = input;
       const step = await store.beginStep(input);
       if (step.status === "running" && kind === "event") report({ type: "waiting", stepIndex, intent });
-      else if (step.status === "running") report({ type: "step", status: "running", stepIndex, kind, intent });
+      else if (step.status === "running")
+        report({ type: "step", status: "running", stepIndex, kind, intent });
       return step;
     },
     async completeStep(input) {
@@ -63,7 +71,9 @@ export function watched(store: DurableRunStore, report: (progress: Progress) => 
     endRun: (input) => store.endRun(input),
     emitEvent: (input) => store.emitEvent(input),
     loadEvent: (runId, key) => store.loadEvent(runId, key),
-    ...(store.loadRun && { loadRun: (runId: string) => store.loadRun?.(runId) ?? Promise.resolve(undefined) }),
+    ...(store.loadRun && {
+      loadRun: (runId: string) => store.loadRun?.(runId) ?? Promise.resolve(undefined),
+    }),
     close: () => store.close(),
   };
 }

@@ -6,7 +6,9 @@ import type { Approval, AuditedPage, LinkFinding, PageRow, SiteAuditReport } fro
 const LISTED = 50;
 
 /** What an approval event says. Whoever sends one approves, unless it says `approved: false`. */
-export function toApproval(payload: unknown): Pick<SiteAuditReport, "approved" | "approvedBy" | "approvalNote"> {
+export function toApproval(
+  payload: unknown,
+): Pick<SiteAuditReport, "approved" | "approvedBy" | "approvalNote"> {
   const { approved, approvedBy, note }: Record<keyof Approval, unknown> = {
     approved: true,
     approvedBy: undefined,
@@ -15,7 +17,8 @@ export function toApproval(payload: unknown): Pick<SiteAuditReport, "approved" |
   };
   return {
     approved: approved !== false,
-    approvedBy: typeof approvedBy === "string" && approvedBy !== "" ? approvedBy : "somebody who gave no name",
+    approvedBy:
+      typeof approvedBy === "string" && approvedBy !== "" ? approvedBy : "somebody who gave no name",
     ...(typeof note === "string" && { approvalNote: note }),
   };
 }
@@ -23,7 +26,8 @@ export function toApproval(payload: unknown): Pick<SiteAuditReport, "approved" |
 export function pageRow(page: AuditedPage): PageRow {
   const { facts } = page;
   const notes = [...(facts?.notes ?? [])];
-  if (page.truncated) notes.push(`cut at ${page.bytes} bytes; words, headings and links after that are not counted`);
+  if (page.truncated)
+    notes.push(`cut at ${page.bytes} bytes; words, headings and links after that are not counted`);
   if (page.reason !== undefined) notes.push(page.reason);
   if (page.finalUrl !== page.url) notes.push(`redirects to ${page.finalUrl}`);
   return {

@@ -61,7 +61,10 @@ export async function serveAudit(serve: ServeInput): Promise<Response> {
 
 /** An error of the task's own has no code of ours. */
 function described(error: unknown): { code: string; message: string } {
-  return { code: codeOf(error) ?? "task_failed", message: error instanceof Error ? error.message : String(error) };
+  return {
+    code: codeOf(error) ?? "task_failed",
+    message: error instanceof Error ? error.message : String(error),
+  };
 }
 
 /** A body that is written line by line, and forgets what is written once nobody reads it. */

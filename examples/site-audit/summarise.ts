@@ -41,7 +41,10 @@ export function summariser(config: ModelConfig, fetch: Fetch): Summarise {
       return { text, by: `${model} at ${new URL(baseUrl).host}`, local: false };
     } catch (error) {
       signal.throwIfAborted();
-      return localSummary(draft, `${model} did not answer: ${error instanceof Error ? error.message : String(error)}`);
+      return localSummary(
+        draft,
+        `${model} did not answer: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   };
 }

@@ -147,14 +147,21 @@ export function parseSiteAuditInput(value: unknown): SiteAuditInput {
   const given = value as Record<string, unknown>;
   const unknownField = Object.keys(given).find((field) => !FIELDS.includes(field));
   if (unknownField !== undefined) {
-    throw new DurableInvalidInputError(`input.${unknownField}`, `is not known; the fields are ${FIELDS.join(", ")}`);
+    throw new DurableInvalidInputError(
+      `input.${unknownField}`,
+      `is not known; the fields are ${FIELDS.join(", ")}`,
+    );
   }
-  const { maxPages, approvalKey, approvalTimeoutMs, checkExternal, maxLinkChecks } = { ...DEFAULTS, ...given };
+  const { maxPages, approvalKey, approvalTimeoutMs, checkExternal, maxLinkChecks } = {
+    ...DEFAULTS,
+    ...given,
+  };
   checkInteger("input.maxPages", maxPages, 1, 200);
   checkText("input.approvalKey", approvalKey, 512);
   checkInteger("input.approvalTimeoutMs", approvalTimeoutMs, 0, 30 * 86_400_000);
   checkInteger("input.maxLinkChecks", maxLinkChecks, 0, 500);
-  if (typeof checkExternal !== "boolean") throw new DurableInvalidInputError("input.checkExternal", "must be a boolean");
+  if (typeof checkExternal !== "boolean")
+    throw new DurableInvalidInputError("input.checkExternal", "must be a boolean");
   return {
     startUrl: httpUrl("input.startUrl", given["startUrl"]),
     maxPages,
@@ -162,7 +169,9 @@ export function parseSiteAuditInput(value: unknown): SiteAuditInput {
     approvalTimeoutMs,
     checkExternal,
     maxLinkChecks,
-    ...(given["publishUrl"] !== undefined && { publishUrl: httpUrl("input.publishUrl", given["publishUrl"]) }),
+    ...(given["publishUrl"] !== undefined && {
+      publishUrl: httpUrl("input.publishUrl", given["publishUrl"]),
+    }),
   };
 }
 
@@ -170,7 +179,10 @@ function httpUrl(field: string, value: unknown): string {
   checkText(field, value, 2_048);
   const url = URL.canParse(value) ? new URL(value) : null;
   if (url?.protocol !== "http:" && url?.protocol !== "https:") {
-    throw new DurableInvalidInputError(field, `must be an http or https address, but is ${JSON.stringify(value)}`);
+    throw new DurableInvalidInputError(
+      field,
+      `must be an http or https address, but is ${JSON.stringify(value)}`,
+    );
   }
   url.hash = "";
   return url.href;

@@ -33,7 +33,7 @@ export class DurableRunError extends Error {
 /** Another worker holds a live lease. Wait for `retryAfterMs`, or let it work. */
 export class DurableRunLeaseHeldError extends DurableRunError {
   /** How long the lease has left by the store's clock, where the store says so. The holder may renew it. */
-  readonly retryAfterMs?: number;
+  declare readonly retryAfterMs?: number;
   constructor(message: string, details: { retryAfterMs?: number } = {}) {
     super(message, "lease_held");
     if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs;

@@ -11,7 +11,6 @@ import type { Request } from "../ledger/requests.ts";
 import type { StepPage } from "../stores/journal.ts";
 import { subjectOf } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
-import { chunkCount } from "../stores/sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { fromEventRow, fromRunRow, fromStepRow, toEventRow, toRunRow, toStepRow } from "../stores/sql/rows.ts";
 import * as statements from "../stores/sql/statements.ts";
@@ -24,9 +23,6 @@ export interface Dirty {
   readonly steps: Map<number, number>;
   readonly events: Map<string, number>;
 }
-
-/** Chunks that one answer carries: about 4 MB. */
-const CHUNKS_AN_ANSWER = 4;
 
 export class RunCache {
   readonly #storage: SyncStorage;
@@ -189,17 +185,18 @@ export class RunCache {
     return { steps, next: last !== undefined && last < Number(rows[0]?.last_index) ? last + 1 : null };
   }
 
-  /** Some chunks of a body, or `null` where they are not here (they are in D1 alone after a rebuild). */
-  chunks(ref: string, first: number, count: number = CHUNKS_AN_ANSWER): string[] | null {
-    const last = Math.min(chunkCount(ref), first + count) - 1;
+  /** Chunks `first` to before `end` of a body, or `null` where they are not here: after a rebuild, D1 alone has them. */
+  chunks(ref: string, first: number, end: number): string[] | null {
     const rows = this.#storage.sql
-      .exec<{ text: string }>(statements.SELECT_CHUNKS, this.#runId, ref, first, last)
+      .exec<{ text: string }>(statements.SELECT_CHUNKS, this.#runId, ref, first, end - 1)
       .toArray();
-    return rows.length === last - first + 1 ? rows.map((row) => row.text) : null;
+    return rows.length === end - first ? rows.map((row) => row.text) : null;
   }
 
-  saveChunk(chunk: Chunk): void {
-    this.#write(() => this.#saveChunk(chunk));
+  /** Puts on record how far D1 has come, so that a restart sends less again. */
+  saveWatermark(): void {
+    if (!this.#exists || readMeta(this.#storage.sql, "recorded_revision") === this.#recordedRevision) return;
+    this.#write(() => writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision));
   }
 
   #loadRun(): void {

@@ -45,6 +45,9 @@ export interface CoordinatedRunInput {
   readonly arm: (delayMs: number) => void;
 }
 
+/** About 4 MB. */
+const CHUNKS_AN_ANSWER = 4;
+
 /** What is not yet in D1 is brought there by an alarm after this time at the latest, if the object should die. */
 const SAFETY_MS = 10_000;
 
@@ -55,7 +58,8 @@ export class CoordinatedRun implements CoordinatorReads {
   /** Loading from D1, shared by all who wait for it; `undefined` until needed, and again after a failure. */
   #loading: Promise<void> | undefined;
   #loaded = false;
-  #comparedWithRecord = false;
+  #compared = false;
+  #comparing: Promise<void> | undefined;
   #gathering = false;
   /** Counts how often the cache was emptied. */
   #epoch = 0;
@@ -79,7 +83,7 @@ export class CoordinatedRun implements CoordinatorReads {
         return refusal("invalid_input", "runId is not that of this coordinator");
       }
       const { request, body } = message;
-      while (!this.#isReady(request.op)) await this.#load();
+      while (!this.#isReady(request.op)) await this.#prepare();
       return this.#apply(body ? withBody(request, { text: new TextDecoder().decode(body) }) : request, message.ack);
     });
   }
@@ -105,9 +109,9 @@ export class CoordinatedRun implements CoordinatorReads {
 
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
     return this.#read(async () => {
-      const last = Math.min(chunkCount(ref), first + 4) - 1;
-      const texts = this.#cache.chunks(ref, first, 4) ?? (await recordedChunks(this.#record(), ref, first, last));
-      return { text: texts.join(""), next: last + 1 < chunkCount(ref) ? last + 1 : null };
+      const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
+      const texts = this.#cache.chunks(ref, first, end) ?? (await recordedChunks(this.#record(), ref, first, end));
+      return { text: texts.join(""), next: end < chunkCount(ref) ? end : null };
     });
   }
 
@@ -122,6 +126,7 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#noteLapse();
       if (this.#hasWork()) await this.#flush();
       if (this.#mayGo()) return this.#empty();
+      this.#cache.saveWatermark();
     } catch {
       // The recorder has counted it, and the next alarm tries again.
     }
@@ -220,15 +225,27 @@ export class CoordinatedRun implements CoordinatorReads {
     return this.#cache.hasUnsaved || this.#cache.dirtyCount > 0;
   }
 
-  /** R17: whether the cache may answer: it holds the run or knows that D1 does not, and D1 is not ahead of it. */
+  /**
+   * R17: whether the cache may answer. It must hold the run, or know that D1 does not; and before a claim it must have
+   * been compared with D1 once. Only claims wait for that: heartbeats and steps go on.
+   */
   #isReady(op: Op | "read"): boolean {
-    if (this.#loading !== undefined) return false;
-    return this.#loaded && (op !== "claim" || this.#comparedWithRecord);
+    if (this.#loading !== undefined || !this.#loaded) return false;
+    return op !== "claim" || this.#compared;
   }
 
-  /** Makes the cache ready, behind one shared promise. */
-  #load(): Promise<void> {
-    this.#loading ??= (this.#cache.run === null ? this.#rebuild() : this.#compare()).finally(() => {
+  /** Takes the next step towards being ready, behind one promise that all who need it share. */
+  #prepare(): Promise<void> {
+    if (this.#loading !== undefined) return this.#loading;
+    if (!this.#loaded) return this.#load(this.#rebuild());
+    this.#comparing ??= this.#compare().finally(() => {
+      this.#comparing = undefined;
+    });
+    return this.#comparing;
+  }
+
+  #load(work: Promise<void>): Promise<void> {
+    this.#loading = work.finally(() => {
       this.#loading = undefined;
     });
     return this.#loading;
@@ -237,30 +254,27 @@ export class CoordinatedRun implements CoordinatorReads {
   async #rebuild(): Promise<void> {
     await rebuild(this.#cache, this.#record());
     this.#loaded = true;
-    this.#comparedWithRecord = true;
+    this.#compared = true;
     this.#arm();
   }
 
   /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
   async #compare(): Promise<void> {
+    const epoch = this.#epoch;
     const ahead = await recordIsAhead(this.#cache, this.#record()).catch((error: unknown) => {
       if (error instanceof DurableStoreUnavailableError) return false;
       throw error;
     });
-    this.#loaded = true;
-    this.#comparedWithRecord = true;
-    if (!ahead) return;
-    this.#forget();
-    await this.#input.storage.deleteAll();
-    await this.#rebuild();
+    if (this.#epoch !== epoch) return;
+    this.#compared = true;
+    if (ahead) this.#empty();
   }
 
   /** Throws the object's own copy away: D1 knows better, or the run is over. Whoever comes meanwhile waits. */
   #empty(): void {
     this.#forget();
-    const emptied = this.#input.storage.deleteAll().finally(() => (this.#loading = undefined));
-    emptied.catch(() => {});
-    this.#loading = emptied;
+    // A failure breaks the object, which is reset: nobody is left to handle it.
+    this.#load(this.#input.storage.deleteAll()).catch(() => {});
   }
 
   #forget(): void {
@@ -268,7 +282,7 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#cache.forget();
     this.#recorder.forget();
     this.#loaded = false;
-    this.#comparedWithRecord = false;
+    this.#compared = false;
     this.#lapseRecorded = null;
   }
 
@@ -320,7 +334,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   #read<T>(read: () => T | Promise<T>): Promise<Envelope<T>> {
     return this.#envelope(async () => {
-      while (!this.#isReady("read")) await this.#load();
+      while (!this.#isReady("read")) await this.#prepare();
       return { ok: true, value: await read() };
     });
   }

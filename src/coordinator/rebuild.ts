@@ -66,9 +66,9 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
   return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;
 }
 
-/** Some chunks of a body, from D1. */
-export async function recordedChunks(input: RecordInput, ref: string, first: number, last: number): Promise<string[]> {
-  const [rows] = await query(input, [[SELECT_CHUNKS, input.runId, ref, first, last]]);
+/** Chunks `first` to before `end` of a body, from D1. */
+export async function recordedChunks(input: RecordInput, ref: string, first: number, end: number): Promise<string[]> {
+  const [rows] = await query(input, [[SELECT_CHUNKS, input.runId, ref, first, end - 1]]);
   return ((rows ?? []) as { text: string }[]).map((row) => row.text);
 }
 

@@ -145,7 +145,7 @@ export class Recorder {
   async #sendChunks(ref: string, run: RunState | null): Promise<void> {
     const { cache, runId } = this.#input;
     for (let first = 0; first < chunkCount(ref); first += CHUNKS_A_BATCH) {
-      const texts = cache.chunks(ref, first, CHUNKS_A_BATCH);
+      const texts = cache.chunks(ref, first, Math.min(chunkCount(ref), first + CHUNKS_A_BATCH));
       // Not here: then they came from D1.
       if (texts === null) return;
       await this.#send(

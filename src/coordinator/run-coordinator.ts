@@ -42,7 +42,15 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     if (runId === undefined) throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
     this.#run = new CoordinatedRun({
       runId,
-      storage: ctx.storage,
+      storage: {
+        sql: ctx.storage.sql,
+        transactionSync: (closure) => ctx.storage.transactionSync(closure),
+        deleteAll: () => {
+          // The alarm goes with the rest.
+          this.#armedAt = Number.POSITIVE_INFINITY;
+          return ctx.storage.deleteAll();
+        },
+      },
       db: database ?? (env as RunCoordinatorEnv).DB,
       clock,
       times: { d1DeadlineMs: 10_000, recordDeadlineMs: 15_000, gatherMs: 100, retainMs: 3_600_000, ...times },

@@ -1,23 +1,29 @@
 /**
- * The context of one attempt: hands out positions, replays what is recorded, records what is not (R23 to R26).
+ * The context of one attempt: hands out positions, answers from the record, records what is not on it (R23 to R26).
  *
  * Relies on the lease for every store call. Invariants: a position is taken synchronously at the call; a recorded
  * result answers without `fn`; a result of `fn` is offered until it is recorded or the lease is gone, and a failure of
- * the store is never recorded as one of the step.
+ * the store is never recorded as one of the step; a completed run takes no new step.
  */
 import type { Clock } from "../contract/clock.ts";
-import { codeOf, DurableAwaitEventTimeoutError, DurableRunDivergenceError, errorFromData } from "../contract/errors.ts";
-import { DurableRunLeaseLostError } from "../contract/errors.ts";
+import {
+  codeOf,
+  DurableAwaitEventTimeoutError,
+  DurableRunDivergenceError,
+  DurableRunLeaseLostError,
+} from "../contract/errors.ts";
 import { checkInteger, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import { mismatch } from "../contract/replay.ts";
-import type { StartOrResumeResult, StepKind, StepRecord } from "../contract/types.ts";
+import type { StartOrResumeResult, StepRecord } from "../contract/types.ts";
 import { canonicalHash, newRequestId, stepId } from "../identity.ts";
 import { fromStepError, toStepError } from "./failures.ts";
-import type { Lease } from "./lease.ts";
+import { type Lease, unlessAborted } from "./lease.ts";
+import { Replay, type StepPlan } from "./replay.ts";
 import type { AwaitEventOptions, DurableContext, RunDurableInput, StepOptions } from "./types.ts";
 
 const DEFAULT_WAIT_MS = 86_400_000;
+/** A hundred years: any later, and the deadline might be no date. */
+const MAX_WAIT_MS = 3_155_760_000_000;
 const DEFAULT_POLL_MS = 250;
 
 export interface ContextInput {
@@ -25,14 +31,6 @@ export interface ContextInput {
   readonly lease: Lease;
   readonly clock: Clock;
   readonly claimed: StartOrResumeResult;
-}
-
-interface StepPlan {
-  readonly stepIndex: number;
-  readonly intent: string;
-  readonly kind: StepKind;
-  readonly inputHash: string;
-  readonly timeoutMs?: number;
 }
 
 export class RunContext implements DurableContext {
@@ -44,13 +42,9 @@ export class RunContext implements DurableContext {
   readonly #store: ContextInput["input"]["store"];
   readonly #lease: Lease;
   readonly #clock: Clock;
-  /** Completed steps, and failures that the task moved past, by position. */
-  readonly #recorded = new Map<number, StepRecord>();
-  /** What this attempt replayed or ran. */
-  readonly #visited = new Map<number, StepRecord>();
+  readonly #replay: Replay;
+  readonly #runIsCompleted: boolean;
   readonly #inFlight = new Set<Promise<unknown>>();
-  /** Failures that the task has seen, and that no begun step has put on record yet. */
-  readonly #seenFailures = new Set<number>();
   readonly #closing = new AbortController();
   #nextPosition = 0;
   #nextEmit = 0;
@@ -63,13 +57,14 @@ export class RunContext implements DurableContext {
     this.#store = input.store;
     this.#lease = lease;
     this.#clock = clock;
-    for (const step of claimed.completedSteps) this.#recorded.set(step.stepIndex, step);
-    for (const step of claimed.caughtSteps ?? []) this.#recorded.set(step.stepIndex, step);
+    this.#replay = new Replay(input.runId, claimed);
+    this.#runIsCompleted = claimed.run.status === "completed";
   }
 
   step<T>(intent: string, fn: () => Promise<T>, opts: StepOptions = {}): Promise<T> {
     return this.#take((stepIndex) => {
       const { kind = "logic", inputFingerprint } = opts;
+      checkText("intent", intent, LIMITS.intentBytes);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
       return this.#answer<T>({ stepIndex, intent, kind, inputHash }, fn);
     });
@@ -79,123 +74,151 @@ export class RunContext implements DurableContext {
     return this.#take((stepIndex) => {
       const { timeoutMs = DEFAULT_WAIT_MS, pollMs = DEFAULT_POLL_MS } = opts;
       checkText("key", key, LIMITS.eventKeyBytes - "event:".length);
-      checkInteger("timeoutMs", timeoutMs, 0, Number.MAX_SAFE_INTEGER);
-      checkInteger("pollMs", pollMs, 1, Number.MAX_SAFE_INTEGER);
+      checkInteger("timeoutMs", timeoutMs, 0, MAX_WAIT_MS);
+      checkInteger("pollMs", pollMs, 1, MAX_WAIT_MS);
       const plan: StepPlan = { stepIndex, intent: `event:${key}`, kind: "event", inputHash: "", timeoutMs };
       return this.#answer<T>(plan, (begun) => this.#waitFor(key, this.#deadlineOf(begun, timeoutMs), pollMs));
     });
   }
 
-  async emitEvent(key: string, payload: unknown): Promise<{ accepted: boolean }> {
-    // The nth emit of a run is the same request at each replay, so that it is answered the same.
-    const requestId = stepId(this.runId, this.#nextEmit++, `emit:${key}`);
-    this.#assertOpen();
-    const emit = { runId: this.runId, key, payload, requestId };
-    const { accepted } = await this.#lease.offer(() => this.#store.emitEvent(emit));
-    return { accepted };
+  emitEvent(key: string, payload: unknown): Promise<{ accepted: boolean }> {
+    return this.#track(async () => {
+      const nth = this.#nextEmit++;
+      this.#assertOpen();
+      checkText("key", key, LIMITS.eventKeyBytes);
+      // The nth emit of a run is the same request at each replay, so that it is answered the same.
+      const requestId = stepId(this.runId, nth, `emit:${key}`);
+      const emit = {
+        runId: this.runId,
+        key,
+        payload: fromJsonText(toJsonText("payload", payload)),
+        requestId,
+      };
+      const { accepted } = await this.#lease.offer(() => this.#store.emitEvent(emit));
+      return { accepted };
+    });
   }
 
-  async now(): Promise<Date> {
+  now(): Promise<Date> {
     const read = async (): Promise<string> => new Date(this.#clock.now()).toISOString();
-    return new Date(await this.step("ctx.now", read, { kind: "deterministic" }));
+    return this.#track(async () => new Date(await this.step("ctx.now", read, { kind: "deterministic" })));
   }
 
   uuid(): Promise<string> {
     return this.step("ctx.uuid", async () => crypto.randomUUID(), { kind: "deterministic" });
   }
 
-  /** Ends the waits and resolves once every step in flight has settled: their results are paid for, and recorded. */
+  /** Ends the waits and resolves once every call in flight has settled: their results are paid for, and recorded. */
   async settle(): Promise<void> {
     this.#closing.abort(new DurableRunLeaseLostError(`the task of run "${this.runId}" has ended`));
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
   }
 
-  /** R23: the task ended; was all that is recorded asked for again? */
+  /** R23 */
   assertAllReplayed(): void {
-    for (const step of this.#recorded.values()) {
-      if (step.stepIndex < this.#nextPosition) continue;
-      throw new DurableRunDivergenceError(
-        `the task of run "${this.runId}" ended after ${this.#nextPosition} steps, but step ${step.stepIndex} ` +
-          `("${step.intent}") is on record. Restore the step, or start a new run.`,
-      );
-    }
+    this.#replay.assertAllReplayed();
   }
 
-  records(): Iterable<StepRecord> {
-    return this.#visited.values();
+  records(): StepRecord[] {
+    return this.#replay.visited();
   }
 
-  /** Takes the next position, now, and keeps account of the step until it settles. */
+  /** Takes the next position, now. */
   #take<T>(run: (stepIndex: number) => Promise<T>): Promise<T> {
     const stepIndex = this.#nextPosition++;
-    const settled = (async () => {
+    return this.#track(async () => {
       this.#assertOpen();
       checkStepIndex(stepIndex);
       return run(stepIndex);
-    })();
-    const tracked = settled.then(
+    });
+  }
+
+  /**
+   * Calls `work` now and keeps account of it until it settles. A rejection that the task never looks at is no unhandled
+   * one: when a lease is lost, every call in flight rejects, and the process must live.
+   */
+  #track<T>(work: () => Promise<T>): Promise<T> {
+    const answer = work();
+    const settled = answer.then(
       () => {},
       () => {},
     );
-    this.#inFlight.add(tracked);
-    void tracked.then(() => this.#inFlight.delete(tracked));
-    return settled;
+    this.#inFlight.add(settled);
+    void settled.then(() => this.#inFlight.delete(settled));
+    return answer;
   }
 
   async #answer<T>(plan: StepPlan, fn: (begun: StepRecord) => Promise<T>): Promise<T> {
-    const recorded = this.#recorded.get(plan.stepIndex);
-    const begun = recorded ?? (await this.#begin(plan));
-    if (begun.status === "running") return this.#run(plan, begun, fn);
-    const error = mismatch(this.runId, plan.stepIndex, begun, plan);
-    if (error) throw errorFromData(error);
-    this.#visited.set(plan.stepIndex, begun);
-    if (begun.status === "failed") throw fromStepError(begun.error ?? { message: "failed" });
-    return structuredClone(begun.result) as T;
+    const step = this.#replay.recorded(plan.stepIndex) ?? (await this.#begin(plan));
+    if (!hasEnded(step)) return this.#run(plan, step, fn);
+    this.#replay.assertSame(step, plan);
+    this.#replay.visit(step);
+    if (step.status === "failed") throw fromStepError(step.error ?? { message: "failed" });
+    return structuredClone(step.result) as T;
   }
 
   async #begin(plan: StepPlan): Promise<StepRecord> {
-    const caught = [...this.#seenFailures].filter((position) => position < plan.stepIndex);
-    const request = { runId: this.runId, requestId: newRequestId(), ...plan, ...this.#fence(), ...(caught.length > 0 && { caught }) };
-    const begun = await this.#lease.offer(() => this.#store.beginStep(request));
-    for (const position of caught) this.#seenFailures.delete(position);
-    return begun;
+    if (this.#runIsCompleted) return this.#recall(plan);
+    const caught = this.#replay.failuresSeenBefore(plan.stepIndex);
+    const seen = caught.length > 0 ? { caught } : {};
+    const request = { runId: this.runId, requestId: newRequestId(), ...plan, ...this.#fence(), ...seen };
+    try {
+      const begun = await this.#lease.offer(() => this.#store.beginStep(request));
+      this.#replay.reported(caught);
+      return begun;
+    } catch (error) {
+      throw isDivergence(error) ? this.#replay.diverge(error) : error;
+    }
+  }
+
+  /** For a completed run whose store did not keep its result, so that the task is replayed to find it again. */
+  async #recall(plan: StepPlan): Promise<StepRecord> {
+    const step = await this.#lease.offer(() => this.#store.loadStep(this.runId, plan.stepIndex));
+    if (step === undefined) {
+      throw this.#replay.diverge(
+        new DurableRunDivergenceError(
+          `run "${this.runId}" has completed without a step ${plan.stepIndex}, but the code now comes with ` +
+            `${plan.kind} "${plan.intent}" there. Restore the steps, or start a new run.`,
+        ),
+      );
+    }
+    // The run completed without waiting for a step that has not ended: so does this replay.
+    return hasEnded(step) ? step : unlessAborted(this.#closing.signal, new Promise(() => {}));
   }
 
   async #run<T>(plan: StepPlan, begun: StepRecord, fn: (begun: StepRecord) => Promise<T>): Promise<T> {
-    this.#visited.set(plan.stepIndex, begun);
+    this.#replay.visit(begun);
     let text: string;
     try {
       text = toJsonText(`the result of step ${plan.stepIndex} ("${plan.intent}")`, await fn(begun));
     } catch (error) {
       return this.#fail(plan, begun, error);
     }
-    const ending = { runId: this.runId, stepIndex: plan.stepIndex, requestId: newRequestId(), ...this.#fence() };
-    const result = fromJsonText(text);
+    const completion = { ...this.#ending(begun), result: fromJsonText(text) };
     try {
-      const completed = await this.#lease.offer(() =>
-        this.#store.completeStep({ ...ending, attempt: begun.attempts, result }),
-      );
-      this.#visited.set(plan.stepIndex, completed);
+      const completed = await this.#lease.offer(() => this.#store.completeStep(completion));
+      this.#replay.visit(completed);
+      // What stands is what a replay will answer, should another attempt's result have been recorded first.
+      return ("result" in completed ? structuredClone(completed.result) : fromJsonText(text)) as T;
     } catch (error) {
       if (isPayloadError(error)) return this.#fail(plan, begun, error);
       throw error;
     }
-    return fromJsonText(text) as T;
   }
 
   /** Records the failure as well as it can, and throws it as it is (R27). */
   async #fail(plan: StepPlan, begun: StepRecord, error: unknown): Promise<never> {
-    const ending = { runId: this.runId, stepIndex: plan.stepIndex, requestId: newRequestId(), ...this.#fence() };
     const cutShort = this.#lease.lostError !== undefined || error === this.#closing.signal.reason;
     if (!cutShort) {
-      const failure = { ...ending, attempt: begun.attempts, error: toStepError(error) };
-      await this.#lease.offer(() => this.#store.failStep(failure)).then(
-        (failed) => {
-          this.#visited.set(plan.stepIndex, failed);
-          this.#seenFailures.add(plan.stepIndex);
-        },
-        () => {},
-      );
+      const failure = { ...this.#ending(begun), error: toStepError(error) };
+      await this.#lease
+        .tell(() => this.#store.failStep(failure))
+        .then(
+          (failed) => this.#replay.visit(failed),
+          () => {},
+        );
+      // Also when the store did not say so: it may well have recorded it.
+      this.#replay.sawFailure(plan.stepIndex);
     }
     throw error;
   }
@@ -219,7 +242,12 @@ export class RunContext implements DurableContext {
   #deadlineOf(begun: StepRecord, timeoutMs: number): number {
     if (begun.deadlineAt !== undefined) return Date.parse(begun.deadlineAt);
     const from = begun.startedAt === undefined ? this.#clock.now() : Date.parse(begun.startedAt);
-    return Math.min(from + timeoutMs, 8.64e15);
+    return from + timeoutMs;
+  }
+
+  /** One request to end an attempt at a step, however often it is sent. */
+  #ending({ stepIndex, attempts }: StepRecord) {
+    return { runId: this.runId, stepIndex, attempt: attempts, requestId: newRequestId(), ...this.#fence() };
   }
 
   #fence(): { fence?: number } {
@@ -227,13 +255,23 @@ export class RunContext implements DurableContext {
   }
 
   #assertOpen(): void {
-    if (this.#lease.lostError) throw this.#lease.lostError;
     this.signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
+    if (this.#lease.lostError) throw this.#lease.lostError;
+    if (this.#replay.divergence) throw this.#replay.divergence;
   }
+}
+
+function hasEnded(step: StepRecord): boolean {
+  return step.status === "completed" || step.status === "failed";
 }
 
 function isPayloadError(error: unknown): boolean {
   const code = codeOf(error);
   return code === "payload_not_json" || code === "payload_too_large";
+}
+
+function isDivergence(error: unknown): error is Error {
+  const code = codeOf(error);
+  return code === "step_divergence" || code === "step_input_mismatch";
 }

@@ -10,6 +10,9 @@ import { backoffMs, withDeadline } from "../contract/clock.ts";
 import { codeOf, DurableRunLeaseLostError, DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { DurableRunStore } from "../contract/types.ts";
 
+/** A store call without an answer for longer than any stall on record (80 s) is taken for lost, and made again. */
+const LOST_CALL_MS = 120_000;
+
 export interface LeaseInput {
   readonly runId: string;
   readonly workerId: string;
@@ -24,14 +27,17 @@ export class Lease {
   readonly fence: number | undefined;
   readonly #lost = new AbortController();
   readonly #stopped = new AbortController();
-  #deadline: number;
+  /** The runner's clock before the claim, or the last renewal that succeeded, was sent. */
+  #heldSince: number;
+  /** What the store last failed with: the cause, should the lease be lost to it. */
+  #trouble: unknown;
   #ending = false;
 
-  /** `claimedAt`: the runner's clock before the claim was sent. */
+  /** `claimedAt`: the runner's clock before the claim was sent; Infinity when there is no lease that could be lost. */
   constructor(input: LeaseInput, fence: number | undefined, claimedAt: number) {
     this.#input = input;
     this.fence = fence;
-    this.#deadline = this.#deadlineFrom(claimedAt);
+    this.#heldSince = claimedAt;
   }
 
   /** Aborts with the `lease_lost` error. */
@@ -70,50 +76,70 @@ export class Lease {
   /**
    * Makes a store call, again and again while the store cannot answer, as long as the lease lasts. The call must be
    * the same each time (same request id). Rejects with the store's answer when it is a refusal, else with `lease_lost`.
+   *
+   * An error that is neither an answer nor `store_unavailable` may be a defect that no patience mends: a whole lease of
+   * it, and the lease is given up.
    */
   async offer<T>(call: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt += 1) {
-      if (this.lostError) throw this.lostError;
-      try {
-        return await this.whileHeld(call());
-      } catch (error) {
-        if (this.lostError) throw this.lostError;
-        if (isAnswer(error)) {
-          if (codeOf(error) === "lease_lost") this.lose("the store refused a call under its fence", error);
-          throw error;
-        }
-        const until = Math.max(0, this.#deadline - this.#input.clock.now());
-        await this.#input.clock.sleep(Math.min(until, backoffMs(attempt, 50, 2_000)), this.#lost.signal);
-        if (this.#input.clock.now() >= this.#deadline) this.#loseUnrenewed(error);
-      }
+    const { leaseMs } = this.#input;
+    try {
+      return await this.#repeat(call, LOST_CALL_MS, (error) => (isUnavailable(error) ? Infinity : leaseMs));
+    } catch (error) {
+      if (!isAnswer(error)) this.lose("the store keeps failing", error);
+      throw this.lostError ?? error;
     }
+  }
+
+  /** The same for what is told of a failure, for one lease at most: the failure itself must get out (R27). */
+  tell<T>(call: () => Promise<T>): Promise<T> {
+    const { leaseMs } = this.#input;
+    return this.#repeat(call, leaseMs, () => leaseMs);
   }
 
   /** Settles like `work`, or rejects as soon as the lease is lost. `work` itself goes on. */
   whileHeld<T>(work: Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const signal = this.#lost.signal;
-      const onLost = (): void => reject(signal.reason as Error);
-      if (signal.aborted) onLost();
-      signal.addEventListener("abort", onLost, { once: true });
-      work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onLost));
-    });
+    return unlessAborted(this.#lost.signal, work);
+  }
+
+  async #repeat<T>(
+    call: () => Promise<T>,
+    callMs: number,
+    patienceMs: (error: unknown) => number,
+  ): Promise<T> {
+    const { clock } = this.#input;
+    const since = clock.now();
+    for (let attempt = 1; ; attempt += 1) {
+      if (this.lostError) throw this.lostError;
+      try {
+        return await withDeadline(clock, callMs, this.whileHeld(call()), noAnswer);
+      } catch (error) {
+        if (codeOf(error) === "lease_lost") this.lose("the store refused a call under its fence", error);
+        if (this.lostError) throw this.lostError;
+        if (isAnswer(error) || clock.now() - since >= patienceMs(error)) throw error;
+        this.#trouble = error;
+        const untilDeadline = Math.max(0, this.#deadline - clock.now());
+        await clock.sleep(Math.min(untilDeadline, backoffMs(attempt, 50, 2_000)), this.#lost.signal);
+      }
+    }
   }
 
   async #beat(): Promise<void> {
     const { clock, leaseMs } = this.#input;
     const interval = leaseMs / 3;
-    let wait = interval;
+    let next = this.#heldSince + interval;
     while (!this.#stopped.signal.aborted) {
-      const untilDeadline = Math.max(0, this.#deadline - clock.now());
-      await clock.sleep(Math.min(wait, untilDeadline), this.#stopped.signal).catch(() => {});
+      const wake = Math.min(next, this.#deadline);
+      await clock.sleep(Math.max(0, wake - clock.now()), this.#stopped.signal).catch(() => {});
       if (this.#stopped.signal.aborted) return;
       if (clock.now() >= this.#deadline) return this.#loseUnrenewed();
       const sentAt = clock.now();
       const answer = await this.#renew(Math.min(interval, this.#deadline - sentAt));
       if (answer === "refused") return this.#ending ? undefined : this.lose("its renewal was refused");
-      if (answer === "renewed") this.#deadline = this.#deadlineFrom(sentAt);
-      wait = answer === "renewed" ? interval : interval / 4;
+      if (answer === "renewed") {
+        this.#heldSince = sentAt;
+        this.#trouble = undefined;
+      }
+      next = answer === "renewed" ? sentAt + interval : clock.now() + interval / 4;
     }
   }
 
@@ -121,22 +147,44 @@ export class Lease {
     const { runId, workerId, leaseMs, store, clock } = this.#input;
     const fence = this.fence === undefined ? {} : { fence: this.fence };
     try {
-      const sent = store.renewLease({ runId, workerId, leaseMs, ...fence });
-      const { ok } = await withDeadline(clock, patienceMs, sent, () => new DurableStoreUnavailableError("no answer"));
+      const sent = unlessAborted(
+        this.#stopped.signal,
+        store.renewLease({ runId, workerId, leaseMs, ...fence }),
+      );
+      const { ok } = await withDeadline(clock, patienceMs, sent, noAnswer);
       return ok ? "renewed" : "refused";
     } catch (error) {
+      this.#trouble = error;
       return codeOf(error) === "lease_lost" || codeOf(error) === "run_not_found" ? "refused" : "failed";
     }
   }
 
   /** A tenth of the lease is kept as a margin for the way to the store and for clocks that run apart. */
-  #deadlineFrom(sentAt: number): number {
-    return sentAt + this.#input.leaseMs * 0.9;
+  get #deadline(): number {
+    return this.#heldSince + this.#input.leaseMs * 0.9;
   }
 
-  #loseUnrenewed(cause?: unknown): void {
-    this.lose("it could not be renewed in time", cause);
+  #loseUnrenewed(): void {
+    this.lose("it could not be renewed in time", this.#trouble);
   }
+}
+
+/** Settles like `work`, or rejects with the signal's reason as soon as it aborts. `work` itself goes on. */
+export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+export function noAnswer(): Error {
+  return new DurableStoreUnavailableError("the store did not answer in time");
+}
+
+export function isUnavailable(error: unknown): boolean {
+  return codeOf(error) === "store_unavailable";
 }
 
 /** A refusal is an answer: it will be the same next time. Everything else is weather. */

@@ -5,113 +5,132 @@
  * and records how it ended. Whatever goes wrong on the way out, the task's own error reaches the caller (R27), and an
  * attempt that lost its lease writes nothing more (R9).
  */
-import type { Clock } from "../contract/clock.ts";
-import { backoffMs, systemClock } from "../contract/clock.ts";
+import { backoffMs, systemClock, withDeadline } from "../contract/clock.ts";
+import { codeOf } from "../contract/errors.ts";
 import { checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import type { EndRunInput, RunRecord, StartOrResumeResult, StepRecord } from "../contract/types.ts";
+import type { EndRunInput, RunRecord, StartOrResumeResult } from "../contract/types.ts";
 import { deriveWorkerId, newRequestId } from "../identity.ts";
 import { RunContext } from "./context.ts";
 import { toStepError } from "./failures.ts";
-import { isAnswer, Lease } from "./lease.ts";
+import { isAnswer, isUnavailable, Lease, noAnswer } from "./lease.ts";
 import type { RunDurableInput, RunDurableResult } from "./types.ts";
+
+/** How often a claim is made while it fails with what may be a defect: nothing is at stake yet. */
+const CLAIMS_OVER_DEFECTS = 5;
+
+/** An input whose defaults are filled in. */
+type Checked<TResult> = RunDurableInput<TResult> &
+  Required<Pick<RunDurableInput<TResult>, "workerId" | "leaseMs" | "clock">>;
 
 /**
  * Claims the run (creating it if need be), runs the task over its recorded steps, and ends it.
  *
- * A run that has completed answers its recorded result without calling the task. Resolves after every step that the
- * task began has settled. Rejects with the task's own error, the run then being `failed` and open to be resumed by
- * the next call; with what `startOrResume` refuses (`lease_held`, `manifest_mismatch`, `run_cancelled`, …); with
- * `step_divergence` when the task ended before all recorded steps were replayed; with `payload_not_json` or
+ * A run that has completed answers its recorded result without calling the task; where the store kept none, the task
+ * is replayed to find it, and nothing is written. Resolves after every step that the task began has settled. Rejects
+ * with the task's own error, the run then being `failed` and open to be resumed by the next call; with what
+ * `startOrResume` refuses (`lease_held`, `manifest_mismatch`, `run_cancelled`, …); with `step_divergence` or
+ * `step_input_mismatch` when the task left the record, even if it caught that error; with `payload_not_json` or
  * `payload_too_large` when JSON cannot carry the task's result; or with `lease_lost`, when another worker took over
  * or the store was out of reach for too long: the run is then as it was, and can be resumed.
  */
-export async function runDurable<TResult>(input: RunDurableInput<TResult>): Promise<RunDurableResult<TResult>> {
-  const { runId, store, clock = systemClock } = input;
-  const workerId = input.workerId ?? deriveWorkerId();
-  const leaseMs = input.leaseMs ?? DEFAULT_LEASE_MS;
-  checkRunId(runId);
-  checkText("workerId", workerId, LIMITS.workerIdBytes);
-  checkLeaseMs(leaseMs);
+export async function runDurable<TResult>(
+  given: RunDurableInput<TResult>,
+): Promise<RunDurableResult<TResult>> {
+  const input = checked(given);
+  const { runId, store, workerId, leaseMs, clock } = input;
   input.signal?.throwIfAborted();
 
   const claimedAt = clock.now();
-  const claimed = await claim(input, workerId, leaseMs, clock);
+  const claimed = await claim(input);
   const { run } = claimed;
   if (run.status === "completed" && "result" in run) {
     return { result: run.result as TResult, record: run, steps: claimed.completedSteps };
   }
-  const lease = new Lease({ runId, workerId, leaseMs, store, clock }, claimed.fence, claimedAt);
-  if (run.status === "running") lease.startHeartbeat();
-  const context = new RunContext({ input, lease, clock, claimed });
+  const holdsLease = run.status !== "completed";
+  const lease = new Lease(
+    { runId, workerId, leaseMs, store, clock },
+    claimed.fence,
+    holdsLease ? claimedAt : Infinity,
+  );
   try {
-    return await attempt(input, workerId, lease, context);
+    const context = new RunContext({ input, lease, clock, claimed });
+    if (holdsLease) lease.startHeartbeat();
+    const end = holdsLease ? ending(input, lease) : async () => run;
+    return await attempt(input, lease, context, end);
   } finally {
     lease.stop();
   }
 }
 
+function checked<TResult>(input: RunDurableInput<TResult>): Checked<TResult> {
+  const {
+    workerId = deriveWorkerId(),
+    leaseMs = DEFAULT_LEASE_MS,
+    clock = systemClock,
+    defaultOutcome,
+  } = input;
+  checkRunId(input.runId);
+  checkText("workerId", workerId, LIMITS.workerIdBytes);
+  checkLeaseMs(leaseMs);
+  if (defaultOutcome !== undefined) toJsonText("defaultOutcome", defaultOutcome, LIMITS.smallPayloadBytes);
+  return { ...input, workerId, leaseMs, clock };
+}
+
+type End = (how: Pick<EndRunInput, "status" | "outcome" | "result" | "error">) => Promise<RunRecord>;
+
+/** Ends the run: a success is offered as long as the lease lasts, a failure only told. */
+function ending<TResult>({ runId, store, workerId }: Checked<TResult>, lease: Lease): End {
+  return (how) => {
+    lease.beginEnding();
+    const fence = lease.fence === undefined ? {} : { fence: lease.fence };
+    const request: EndRunInput = { runId, workerId, requestId: newRequestId(), ...fence, ...how };
+    const call = (): Promise<RunRecord> => store.endRun(request);
+    return how.status === "completed" ? lease.offer(call) : lease.tell(call);
+  };
+}
+
 async function attempt<TResult>(
-  input: RunDurableInput<TResult>,
-  workerId: string,
+  { taskFn, defaultOutcome }: Checked<TResult>,
   lease: Lease,
   context: RunContext,
+  end: End,
 ): Promise<RunDurableResult<TResult>> {
-  const { runId, store, defaultOutcome } = input;
-  const end = (how: Pick<EndRunInput, "status" | "outcome" | "result" | "error">): Promise<RunRecord> => {
-    lease.beginEnding();
-    const requestId = newRequestId();
-    const fence = lease.fence === undefined ? {} : { fence: lease.fence };
-    return lease.offer(() => store.endRun({ runId, workerId, requestId, ...fence, ...how }));
-  };
-  let resultText: string;
   try {
-    const returned = await lease.whileHeld(Promise.resolve(input.taskFn(context)));
+    if (lease.lostError) throw lease.lostError;
+    const returned = await lease.whileHeld(Promise.resolve(taskFn(context)));
     await lease.whileHeld(context.settle());
     context.assertAllReplayed();
-    resultText = toJsonText("the task's result", returned);
+    const text = toJsonText("the task's result", returned);
+    const outcome = defaultOutcome === undefined ? {} : { outcome: defaultOutcome };
+    const record = await end({ status: "completed", result: fromJsonText(text), ...outcome });
+    return { result: fromJsonText(text) as TResult, record, steps: context.records() };
   } catch (error) {
     if (!lease.lostError) await lease.whileHeld(context.settle()).catch(() => {});
-    if (lease.lostError) throw isAbort(error) ? lease.lostError : error;
+    if (lease.lostError) throw isOfTheLoss(error) ? lease.lostError : error;
     await end({ status: "failed", error: toStepError(error) }).catch(() => {});
     throw error;
   }
-  const result = fromJsonText(resultText);
-  const record = await end({ status: "completed", result, ...(defaultOutcome && { outcome: defaultOutcome }) });
-  return { result: fromJsonText(resultText) as TResult, record, steps: sorted(context.records()) };
 }
 
-/** The claim, offered again while the store cannot answer, for as long as a lease would last. */
-async function claim<TResult>(
-  input: RunDurableInput<TResult>,
-  workerId: string,
-  leaseMs: number,
-  clock: Clock,
-): Promise<StartOrResumeResult> {
-  const requestId = newRequestId();
+/** The claim, made again while the store cannot answer, for as long as a lease would last. */
+async function claim<TResult>(input: Checked<TResult>): Promise<StartOrResumeResult> {
+  const { runId, manifest, store, workerId, leaseMs, clock, signal } = input;
+  const request = { runId, manifest, workerId, leaseMs, requestId: newRequestId() };
   const giveUpAt = clock.now() + leaseMs;
   for (let attemptNo = 1; ; attemptNo += 1) {
     try {
-      return await input.store.startOrResume({
-        runId: input.runId,
-        manifest: input.manifest,
-        workerId,
-        leaseMs,
-        requestId,
-      });
+      return await withDeadline(clock, giveUpAt - clock.now(), store.startOrResume(request), noAnswer);
     } catch (error) {
       const delay = backoffMs(attemptNo, 50, 2_000);
-      if (isAnswer(error) || clock.now() + delay >= giveUpAt) throw error;
-      await clock.sleep(delay, input.signal);
+      const hopeless = isAnswer(error) || (!isUnavailable(error) && attemptNo >= CLAIMS_OVER_DEFECTS);
+      if (hopeless || clock.now() + delay >= giveUpAt) throw error;
+      await clock.sleep(delay, signal);
     }
   }
 }
 
 /** What the lost lease itself made the task throw. */
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && (error.name === "AbortError" || error.name === "DurableRunLeaseLostError");
-}
-
-function sorted(records: Iterable<StepRecord>): StepRecord[] {
-  return [...records].sort((a, b) => a.stepIndex - b.stepIndex);
+function isOfTheLoss(error: unknown): boolean {
+  return codeOf(error) === "lease_lost" || (error instanceof Error && error.name === "AbortError");
 }

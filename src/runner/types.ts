@@ -17,7 +17,7 @@ export interface StepOptions {
 }
 
 export interface AwaitEventOptions {
-  /** Default 24 hours, counted from when the wait first began, whoever resumes it. */
+  /** Default 24 hours, at most 100 years, counted from when the wait first began, whoever resumes it. */
   timeoutMs?: number;
   /** How often the store is asked. Default 250. */
   pollMs?: number;
@@ -42,8 +42,10 @@ export interface DurableContext {
    * Resolves to what JSON gives back of the result, on the first run as on each replay; `undefined` stays `undefined`.
    * A failure of `fn` is recorded and rethrown as it is. Once the task has gone on to another step after it, the same
    * failure (name, message and code) is replayed; a failure that ended the attempt is run again.
+   * A rejection that the task never looks at does not reach the process as an unhandled one.
    * Rejects with `step_divergence`, `step_input_mismatch`, `payload_not_json` or `payload_too_large` (recorded as the
-   * step's failure), `invalid_input`, or `lease_lost`.
+   * step's failure), `invalid_input`, or `lease_lost`. Of the first two there is no way on: each later step is refused
+   * with the same error, and so is the run's completion.
    */
   step<T>(intent: string, fn: () => Promise<T>, opts?: StepOptions): Promise<T>;
 

@@ -44,7 +44,7 @@ export function killable(inner: DurableRunStore, point?: KillPoint): Killable {
       die();
       return never;
     }
-    const answer = await (inner[method] as (...all: readonly unknown[]) => Promise<unknown>).apply(inner, args);
+    const answer = await (inner[method] as (...all: unknown[]) => Promise<unknown>).apply(inner, [...args]);
     if (isPoint) {
       die();
       return never;

@@ -9,7 +9,12 @@ import type { DocsSite, Visit } from "../../examples/site-audit/demo/docs-site.t
 import { startDocsSite } from "../../examples/site-audit/demo/docs-site.ts";
 import { renderPage } from "../../examples/site-audit/demo/markdown.ts";
 import { groupIsGone, groupMembers, signalGroup } from "../../examples/site-audit/demo/processes.ts";
-import { proveFromLog, proveFromRecord, proveNothingLost, recordedPaths } from "../../examples/site-audit/demo/proof.ts";
+import {
+  proveFromLog,
+  proveFromRecord,
+  proveNothingLost,
+  recordedPaths,
+} from "../../examples/site-audit/demo/proof.ts";
 import type { StepRecord } from "../../src/contract/types.ts";
 
 describe("the proof", () => {
@@ -17,7 +22,11 @@ describe("the proof", () => {
   const before = [visit("/a", 100), visit("/b", 200)];
 
   it("holds when only what was not recorded is fetched again", () => {
-    const { pages, violations } = proveFromLog([...before, visit("/b", 1_500), visit("/c", 1_600)], killedAt, ["/a"]);
+    const { pages, violations } = proveFromLog(
+      [...before, visit("/b", 1_500), visit("/c", 1_600)],
+      killedAt,
+      ["/a"],
+    );
     expect(violations).toEqual([]);
     expect(pages).toContainEqual({ path: "/b", recorded: false, getsBefore: 1, getsAfter: 1 });
   });
@@ -47,7 +56,11 @@ describe("the proof", () => {
   });
 
   it("takes the recorded pages from the intents of completed fetches", () => {
-    const steps = [step(0), step(1, { intent: "fetch /%C3%A9" }), step(2, { intent: "fetch /x", status: "running" })];
+    const steps = [
+      step(0),
+      step(1, { intent: "fetch /%C3%A9" }),
+      step(2, { intent: "fetch /x", status: "running" }),
+    ];
     expect(recordedPaths([...steps, step(3, { kind: "logic", intent: "fetch /no" })])).toEqual(["/p", "/é"]);
   });
 });
@@ -93,13 +106,19 @@ describe("the page server", () => {
 describe("rendering", () => {
   it("gives headings the ids that GitHub gives, each once", () => {
     const html = renderPage("# A `b` & C!\n\n## Same\n\n## Same\n\n## Über_uns 2.0", "t", []);
-    expect([...html.matchAll(/<h\d id="([^"]*)"/g)].map((match) => match[1])).toEqual(["a-b--c", "same", "same-1", "über_uns-20"]);
+    expect([...html.matchAll(/<h\d id="([^"]*)"/g)].map((match) => match[1])).toEqual([
+      "a-b--c",
+      "same",
+      "same-1",
+      "über_uns-20",
+    ]);
   });
 });
 
 describe("processes", () => {
   it("are killed as a group, children included", async () => {
-    const script = 'require("node:child_process").spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"]); setInterval(() => {}, 1e6)';
+    const script =
+      'require("node:child_process").spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"]); setInterval(() => {}, 1e6)';
     const parent = spawn(process.execPath, ["-e", script], { detached: true, stdio: "ignore" });
     const group = parent.pid ?? 0;
     await expect.poll(async () => (await groupMembers(group)).length, { timeout: 5_000 }).toBe(2);
@@ -121,9 +140,12 @@ describe("options", () => {
     });
   });
 
-  it.each([["--max-pages", "0"], ["--max-pages", "x"], ["--url", "ftp://a"], ["--nope"], ["extra"]])("refuse %s %s", (...args) => {
-    expect(() => parseOptions(args)).toThrow(UsageError);
-  });
+  it.each([["--max-pages", "0"], ["--max-pages", "x"], ["--url", "ftp://a"], ["--nope"], ["extra"]])(
+    "refuse %s %s",
+    (...args) => {
+      expect(() => parseOptions(args)).toThrow(UsageError);
+    },
+  );
 });
 
 function visit(path: string, at: number, method = "GET"): Visit {

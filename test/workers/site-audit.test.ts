@@ -61,14 +61,18 @@ describe("reading a page", () => {
   it("knows a page from a download by its address", () => {
     const pages = ["/", "/a", "/a.html", "/docs/a.md", "/v1.2/guide", "/.well-known"];
     expect(pages.filter((path) => !looksLikePage(ORIGIN + path))).toEqual([]);
-    expect(["/a.pdf", "/a.tar.gz", "/src/worker.ts"].filter((path) => looksLikePage(ORIGIN + path))).toEqual([]);
+    expect(["/a.pdf", "/a.tar.gz", "/src/worker.ts"].filter((path) => looksLikePage(ORIGIN + path))).toEqual(
+      [],
+    );
   });
 });
 
 describe("checking links", () => {
   const rules = { origin: ORIGIN, checkExternal: false, maxLinkChecks: 1 };
   const pages = [
-    page("/", { links: ["/gone", "/b#here", "/b#nowhere", "/b#top", "/file.pdf", "/two.pdf", "https://other.test/"] }),
+    page("/", {
+      links: ["/gone", "/b#here", "/b#nowhere", "/b#top", "/file.pdf", "/two.pdf", "https://other.test/"],
+    }),
     page("/b", { anchors: ["here"] }),
     page("/gone", undefined, 404),
   ];
@@ -138,23 +142,32 @@ describe("fetching", () => {
   });
 
   it("asks with GET where HEAD is not welcome", async () => {
-    const fetch: Fetch = async (_url, init) => new Response(null, { status: init?.method === "HEAD" ? 405 : 200 });
+    const fetch: Fetch = async (_url, init) =>
+      new Response(null, { status: init?.method === "HEAD" ? 405 : 200 });
     expect(await probeLink(ORIGIN, { fetch, signal })).toEqual({ url: ORIGIN, status: 200 });
   });
 
   it("refuses to start on a page that is not there", async () => {
     const fetch: Fetch = async () => new Response("", { status: 404 });
-    await expect(() => probeStart(ORIGIN, { fetch, signal })).rejects.toThrow("not ready to be audited: HTTP 404");
+    await expect(() => probeStart(ORIGIN, { fetch, signal })).rejects.toThrow(
+      "not ready to be audited: HTTP 404",
+    );
   });
 });
 
 describe("the summary", () => {
   const { signal } = new AbortController();
-  const draft = { site: ORIGIN, pages: [page("/", {})], links: judgeLinks([], [], { origin: ORIGIN, checkExternal: false, maxLinkChecks: 0 }) };
+  const draft = {
+    site: ORIGIN,
+    pages: [page("/", {})],
+    links: judgeLinks([], [], { origin: ORIGIN, checkExternal: false, maxLinkChecks: 0 }),
+  };
   const model = { OPENAI_BASE_URL: "https://model.test/v1/", OPENAI_API_KEY: "secret" };
 
   it("is made locally, and says so, where no model is set", async () => {
-    const summary = await summariser({ OPENAI_BASE_URL: "https://model.test" }, () => Promise.reject(new Error("not asked")))(draft, signal);
+    const summary = await summariser({ OPENAI_BASE_URL: "https://model.test" }, () =>
+      Promise.reject(new Error("not asked")),
+    )(draft, signal);
     expect(summary).toMatchObject({ local: true });
     expect(summary.by).toContain("no model was asked (no OPENAI_BASE_URL and OPENAI_API_KEY are set)");
   });
@@ -166,8 +179,14 @@ describe("the summary", () => {
       expect(new Headers(init?.headers).get("authorization")).toBe("Bearer secret");
       return Response.json({ choices: [{ message: { content: " Fine. " } }] });
     };
-    expect(await summariser(model, fetch)(draft, signal)).toEqual({ text: "Fine.", by: "gpt-4o-mini at model.test", local: false });
-    expect(calls).toEqual([["https://model.test/v1/chat/completions", expect.objectContaining({ model: "gpt-4o-mini" })]]);
+    expect(await summariser(model, fetch)(draft, signal)).toEqual({
+      text: "Fine.",
+      by: "gpt-4o-mini at model.test",
+      local: false,
+    });
+    expect(calls).toEqual([
+      ["https://model.test/v1/chat/completions", expect.objectContaining({ model: "gpt-4o-mini" })],
+    ]);
   });
 
   it("is made locally, and says why, where the model refuses; the key is not told", async () => {
@@ -188,7 +207,11 @@ describe("the input", () => {
     ["not an object", 1, "input must be"],
     ["no start", {}, "input.startUrl must be a string"],
     ["another scheme", { startUrl: "file:///etc/passwd" }, "input.startUrl must be an http or https address"],
-    ["too many pages", { startUrl: ORIGIN, maxPages: 201 }, "input.maxPages must be a whole number from 1 to 200"],
+    [
+      "too many pages",
+      { startUrl: ORIGIN, maxPages: 201 },
+      "input.maxPages must be a whole number from 1 to 200",
+    ],
     ["an unknown field", { startUrl: ORIGIN, pages: 3 }, "input.pages is not known"],
     ["a text for a flag", { startUrl: ORIGIN, checkExternal: "no" }, "input.checkExternal must be a boolean"],
   ])("is refused with the field's name: %s", (_name, input, message) => {
@@ -204,7 +227,12 @@ describe("the agent", () => {
     const site = new Site();
     const store = new InMemoryDurableRunStore();
     await store.emitEvent({ runId: "r", key: "approve", payload: { approvedBy: "Ada" } });
-    const { result, steps } = await runDurable({ runId: "r", manifest, store, taskFn: siteAudit(input, site.tools()) });
+    const { result, steps } = await runDurable({
+      runId: "r",
+      manifest,
+      store,
+      taskFn: siteAudit(input, site.tools()),
+    });
     expect(result.pages.map(({ url, status }) => [new URL(url).pathname, status])).toEqual([
       ["/", 200],
       ["/a", 200],
@@ -214,16 +242,38 @@ describe("the agent", () => {
     expect(result.links.broken.map(({ target }) => target)).toEqual([`${ORIGIN}/gone`]);
     expect(result).toMatchObject({ approved: true, approvedBy: "Ada", publishedTo: `${ORIGIN}/report` });
     expect(site.published).toEqual([expect.stringContaining("Approved by Ada")]);
-    expect(steps.map(({ kind }) => kind)).toEqual(
-      ["readiness", "tool", "logic", "tool", "logic", "tool", "logic", "tool", "logic", "tool", "logic", "llm", "event", "tool"],
-    );
+    expect(steps.map(({ kind, intent }) => `${kind} ${intent}`)).toEqual([
+      "readiness probe /",
+      "tool fetch /",
+      "logic read /",
+      "tool fetch /a",
+      "logic read /a",
+      "tool fetch /b",
+      "logic read /b",
+      "tool fetch /gone",
+      "logic plan the link checks",
+      "tool ask for links 1 to 1 of 1",
+      "logic check every link",
+      "llm summarise the audit",
+      "event event:approve",
+      "tool publish the report",
+    ]);
   });
 
   it("publishes nothing that is not approved", async () => {
     const site = new Site();
     const store = new InMemoryDurableRunStore();
-    await store.emitEvent({ runId: "r", key: "approve", payload: { approved: false, approvedBy: "Bob", note: "no" } });
-    const { result } = await runDurable({ runId: "r", manifest, store, taskFn: siteAudit(input, site.tools()) });
+    await store.emitEvent({
+      runId: "r",
+      key: "approve",
+      payload: { approved: false, approvedBy: "Bob", note: "no" },
+    });
+    const { result } = await runDurable({
+      runId: "r",
+      manifest,
+      store,
+      taskFn: siteAudit(input, site.tools()),
+    });
     expect(result).toMatchObject({ approved: false, approvedBy: "Bob", approvalNote: "no" });
     expect(site.published).toEqual([]);
   });
@@ -233,7 +283,9 @@ describe("the agent", () => {
     const store = new InMemoryDurableRunStore();
     const run = { runId: "r", manifest, store, leaseMs: 60_000 };
     const stuck = site.holdAt("/b");
-    const first = runDurable({ ...run, workerId: "w1", taskFn: siteAudit(input, site.tools()) }).catch((error: unknown) => error);
+    const first = runDurable({ ...run, workerId: "w1", taskFn: siteAudit(input, site.tools()) }).catch(
+      (error: unknown) => error,
+    );
     await stuck.reached;
     store._expireLease("r");
     await store.emitEvent({ runId: "r", key: "approve", payload: null });
@@ -248,8 +300,14 @@ describe("the agent", () => {
 
   it("reads pages of its own site only, also when one leads elsewhere", async () => {
     const fetch: Fetch = async (url) => {
-      const response = html(url.endsWith("/out") ? '<a href="/never">n</a>' : '<a href="/out">o</a><a href="https://other.test/p">p</a>');
-      Object.defineProperty(response, "url", { value: url.endsWith("/out") ? "https://other.test/landed" : url });
+      const response = html(
+        url.endsWith("/out")
+          ? '<a href="/never">n</a>'
+          : '<a href="/out">o</a><a href="https://other.test/p">p</a>',
+      );
+      Object.defineProperty(response, "url", {
+        value: url.endsWith("/out") ? "https://other.test/landed" : url,
+      });
       return response;
     };
     const store = new InMemoryDurableRunStore();
@@ -266,7 +324,17 @@ describe("the published report", () => {
   it("does not let a page's own words become markup", () => {
     const markdown = toMarkdown({
       site: ORIGIN,
-      pages: [{ url: `${ORIGIN}/`, status: 200, title: "a | <b>\n[x](y)", words: 1, headings: 0, links: 0, notes: [] }],
+      pages: [
+        {
+          url: `${ORIGIN}/`,
+          status: 200,
+          title: "a | <b>\n[x](y)",
+          words: 1,
+          headings: 0,
+          links: 0,
+          notes: [],
+        },
+      ],
       pagesLeftOut: 0,
       links: { targets: 0, ok: 0, broken: [], unchecked: [] },
       summary: { text: "s", by: "nobody", local: true },
@@ -323,7 +391,11 @@ function html(body: string, status = 200): Response {
   return new Response(body, { status, headers: { "content-type": "text/html; charset=utf-8" } });
 }
 
-function page(path: string, facts: { links?: string[]; anchors?: string[] } | undefined, status = 200): AuditedPage {
+function page(
+  path: string,
+  facts: { links?: string[]; anchors?: string[] } | undefined,
+  status = 200,
+): AuditedPage {
   const url = ORIGIN + path;
   const read: PageFacts | null = facts
     ? {

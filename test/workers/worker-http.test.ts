@@ -50,7 +50,9 @@ describe("POST /runs", () => {
     const second = await call("/runs", { runId: "held", workerId: "w2", input: INPUT });
     expect(second.status).toBe(409);
     expect(Number(second.headers.get("retry-after"))).toBeGreaterThan(0);
-    expect(await second.json()).toMatchObject({ error: { code: "lease_held", retryAfterMs: expect.any(Number) } });
+    expect(await second.json()).toMatchObject({
+      error: { code: "lease_held", retryAfterMs: expect.any(Number) },
+    });
     await call("/runs/held/events/approve", {});
     await first.text();
     await waitOnExecutionContext(ctx);
@@ -119,7 +121,11 @@ function serveSite(): { down: boolean } {
 
 async function call(path: string, body?: unknown): Promise<Response> {
   const ctx = createExecutionContext();
-  return app.fetch(body === undefined ? new Request(`http://worker.test${path}`) : post(path, body), env, ctx);
+  return app.fetch(
+    body === undefined ? new Request(`http://worker.test${path}`) : post(path, body),
+    env,
+    ctx,
+  );
 }
 
 function post(path: string, body: unknown): Request {
@@ -129,7 +135,10 @@ function post(path: string, body: unknown): Request {
 
 async function progressOf(body: unknown): Promise<Progress[]> {
   const text = await (await call("/runs", body)).text();
-  return text.trim().split("\n").map((line) => JSON.parse(line) as Progress);
+  return text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Progress);
 }
 
 async function readRun(runId: string): Promise<{ run: RunRecord; steps: StepRecord[] }> {

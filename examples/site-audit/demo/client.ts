@@ -41,7 +41,12 @@ export async function readRun(origin: string, runId: string): Promise<RunView> {
   return (await response.json()) as RunView;
 }
 
-export async function sendEvent(origin: string, runId: string, key: string, payload: unknown): Promise<boolean> {
+export async function sendEvent(
+  origin: string,
+  runId: string,
+  key: string,
+  payload: unknown,
+): Promise<boolean> {
   const path = `/runs/${encodeURIComponent(runId)}/events/${encodeURIComponent(key)}`;
   const response = await call(origin, path, { method: "POST", body: JSON.stringify(payload) });
   return ((await response.json()) as { accepted: boolean }).accepted;
@@ -57,5 +62,9 @@ async function call(origin: string, path: string, init: RequestInit): Promise<Re
   } catch {
     error = undefined;
   }
-  throw new WorkerError(error?.code ?? `http_${response.status}`, error?.message ?? text.slice(0, 500), error?.retryAfterMs);
+  throw new WorkerError(
+    error?.code ?? `http_${response.status}`,
+    error?.message ?? text.slice(0, 500),
+    error?.retryAfterMs,
+  );
 }

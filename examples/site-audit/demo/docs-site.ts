@@ -43,6 +43,8 @@ const TEXT = "text/plain; charset=utf-8";
 
 export async function startDocsSite(root: string): Promise<DocsSite> {
   const pages = await loadPages(root);
+  const [startPath] = pages.keys();
+  if (startPath === undefined) throw new Error(`${root} has neither a README.md nor docs/*.md to audit`);
   const visits: Visit[] = [];
   let hook: (visit: Visit) => Promise<void> = async () => {};
   let published: string | undefined;
@@ -63,7 +65,7 @@ export async function startDocsSite(root: string): Promise<DocsSite> {
       await hook(visit);
     }
     if (page !== undefined) return send(response, 200, HTML, page);
-    if (path === "/") return send(response, 302, TEXT, "see /README.md\n", { location: "/README.md" });
+    if (path === "/") return send(response, 302, TEXT, `see ${startPath}\n`, { location: startPath });
     const file = await repositoryFile(root, path);
     return file === undefined ? send(response, 404, TEXT, `no ${path}\n`) : send(response, 200, TEXT, file);
   };
@@ -77,7 +79,7 @@ export async function startDocsSite(root: string): Promise<DocsSite> {
   });
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
-    url: `${origin}/README.md`,
+    url: origin + startPath,
     pageCount: pages.size,
     publishUrl: origin + PUBLISH_PATH,
     visits,
@@ -113,7 +115,8 @@ async function markdownIn(root: string, folder: string): Promise<string[]> {
 /** A file of the repository, or a list of what is in a folder. Nothing hidden, nothing installed, nothing outside. */
 async function repositoryFile(root: string, path: string): Promise<string | undefined> {
   const parts = path.split("/").filter((part) => part !== "");
-  if (parts.some((part) => part.startsWith(".") || part === "node_modules" || part.includes("\0"))) return undefined;
+  if (parts.some((part) => part.startsWith(".") || part === "node_modules" || part.includes("\0")))
+    return undefined;
   const place = join(root, ...parts);
   const found = await stat(place).catch(() => undefined);
   if (found?.isFile()) return readFile(place, "utf8");

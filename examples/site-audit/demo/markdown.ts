@@ -17,7 +17,9 @@ export function renderPage(markdown: string, title: string, nav: readonly NavEnt
       },
     },
   });
-  const links = nav.map(({ path, title: text }) => `<li><a href="${escapeHtml(path)}">${escapeHtml(text)}</a></li>`);
+  const links = nav.map(
+    ({ path, title: text }) => `<li><a href="${escapeHtml(path)}">${escapeHtml(text)}</a></li>`,
+  );
   return `<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>${escapeHtml(title)}</title></head>
@@ -53,5 +55,8 @@ function slugger(): (text: string) => string {
 }
 
 export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (mark) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[mark] ?? mark);
+  return text.replace(
+    /[&<>"]/g,
+    (mark) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[mark] ?? mark,
+  );
 }

@@ -58,10 +58,18 @@ export function printReport(report: SiteAuditReport): void {
   detail(`summary, by ${summary.by}:`);
   for (const line of wrap(summary.text, 96)) detail(`  ${line}`);
   detail(`${report.approved ? "approved" : "not approved"} by ${report.approvedBy}`);
-  detail(report.publishedTo === undefined ? "published in the record of the run" : `published at ${report.publishedTo}`);
+  detail(
+    report.publishedTo === undefined
+      ? "published in the record of the run"
+      : `published at ${report.publishedTo}`,
+  );
 }
 
-export function printTable(head: readonly string[], rows: readonly (readonly string[])[], numeric: ReadonlySet<number>): void {
+export function printTable(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  numeric: ReadonlySet<number>,
+): void {
   const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => row[at]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
     cells
@@ -79,7 +87,9 @@ function brief({ target, reason, usedOn }: LinkFinding): string {
 }
 
 function durationMs({ startedAt, completedAt }: StepRecord): string {
-  return startedAt === undefined || completedAt === undefined ? "" : String(Date.parse(completedAt) - Date.parse(startedAt));
+  return startedAt === undefined || completedAt === undefined
+    ? ""
+    : String(Date.parse(completedAt) - Date.parse(startedAt));
 }
 
 function wrap(text: string, width: number): string[] {

@@ -13,7 +13,9 @@ export interface ProcessInfo {
 export async function groupMembers(pgid: number): Promise<ProcessInfo[]> {
   const all = process.platform === "linux" ? await fromProc() : await fromPs();
   const members = all.filter((entry) => entry.pgid === pgid && !entry.state.startsWith("Z"));
-  return Promise.all(members.map(async ({ pid, command }) => ({ pid, command: await programOf(pid, command) })));
+  return Promise.all(
+    members.map(async ({ pid, command }) => ({ pid, command: await programOf(pid, command) })),
+  );
 }
 
 /** Sends a signal to each member of a group. False when there is none left. */
@@ -47,7 +49,9 @@ async function fromProc(): Promise<Entry[]> {
     // pid (command) state ppid pgrp …; the command may hold blanks and parentheses.
     const match = /^(\d+) \((.*)\) (\S) \d+ (\d+)/s.exec(line);
     if (match === null) return [];
-    return [{ pid: Number(match[1]), command: match[2] ?? "", state: match[3] ?? "", pgid: Number(match[4]) }];
+    return [
+      { pid: Number(match[1]), command: match[2] ?? "", state: match[3] ?? "", pgid: Number(match[4]) },
+    ];
   });
 }
 
@@ -62,6 +66,8 @@ async function fromPs(): Promise<Entry[]> {
   return stdout.split("\n").flatMap((line) => {
     const match = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line);
     if (match === null) return [];
-    return [{ pid: Number(match[1]), pgid: Number(match[2]), state: match[3] ?? "", command: match[4] ?? "" }];
+    return [
+      { pid: Number(match[1]), pgid: Number(match[2]), state: match[3] ?? "", command: match[4] ?? "" },
+    ];
   });
 }

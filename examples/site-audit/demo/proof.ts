@@ -20,7 +20,11 @@ export interface LogProof {
 }
 
 /** From the page server's log: each page whose step was recorded before the kill was asked for once, before it. */
-export function proveFromLog(visits: readonly Visit[], killedAt: number, recordedPaths: readonly string[]): LogProof {
+export function proveFromLog(
+  visits: readonly Visit[],
+  killedAt: number,
+  recordedPaths: readonly string[],
+): LogProof {
   const recorded = new Set(recordedPaths);
   const gets = visits.filter(({ method }) => method === "GET");
   const paths = [...new Set([...recordedPaths, ...gets.map(({ path }) => path)])];
@@ -31,8 +35,11 @@ export function proveFromLog(visits: readonly Visit[], killedAt: number, recorde
   });
   const violations = pages.flatMap(({ path, recorded: isRecorded, getsBefore, getsAfter }) => {
     if (!isRecorded) return [];
-    if (getsAfter > 0) return [`${path} was recorded before the kill, and fetched ${getsAfter} more times after it`];
-    return getsBefore === 1 ? [] : [`${path} is on record, but the page server saw ${getsBefore} requests for it`];
+    if (getsAfter > 0)
+      return [`${path} was recorded before the kill, and fetched ${getsAfter} more times after it`];
+    return getsBefore === 1
+      ? []
+      : [`${path} is on record, but the page server saw ${getsBefore} requests for it`];
   });
   return { pages, violations };
 }
@@ -47,14 +54,18 @@ export function proveFromRecord(atKill: readonly StepRecord[], atEnd: readonly S
       after.attempts === before.attempts &&
       after.completedAt === before.completedAt &&
       after.workerId === before.workerId;
-    return same ? [] : [`step ${before.stepIndex} ("${before.intent}") was completed at the kill, and changed after it`];
+    return same
+      ? []
+      : [`step ${before.stepIndex} ("${before.intent}") was completed at the kill, and changed after it`];
   });
 }
 
 /** Every step whose completion the first worker was told of is on record after the restart. */
 export function proveNothingLost(acknowledged: readonly number[], atKill: readonly StepRecord[]): string[] {
   const kept = new Set(completed(atKill).map(({ stepIndex }) => stepIndex));
-  return acknowledged.filter((at) => !kept.has(at)).map((at) => `step ${at} was acknowledged, and is not on record`);
+  return acknowledged
+    .filter((at) => !kept.has(at))
+    .map((at) => `step ${at} was acknowledged, and is not on record`);
 }
 
 /** The paths of the pages whose fetch is recorded, by the intents that the agent gives. */

@@ -50,7 +50,8 @@ export class Runtime {
     const child = this.#wrangler(["d1", "migrations", "apply", "DB", "--local", ...this.#storage()]);
     const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
     this.#child = undefined;
-    if (code !== 0) throw new Error(`wrangler d1 migrations apply failed (exit ${code}):\n${this.#lastLines()}`);
+    if (code !== 0)
+      throw new Error(`wrangler d1 migrations apply failed (exit ${code}):\n${this.#lastLines()}`);
   }
 
   /** Starts the Worker on the storage as it stands. Resolves when it answers. */
@@ -167,7 +168,8 @@ export class Runtime {
 
   #removeBundles(): void {
     this.#noteBundles();
-    for (const name of this.#bundles) rmSync(join(this.#bundleFolder(), name), { recursive: true, force: true });
+    for (const name of this.#bundles)
+      rmSync(join(this.#bundleFolder(), name), { recursive: true, force: true });
     this.#bundles = [];
   }
 }
@@ -183,7 +185,8 @@ function modelSettings(): string {
 /** As dotenv reads it: no escapes but for "$", and quotes of a sort that the value does not have. */
 function quoted(name: string, value: string): string {
   const quote = ["'", '"', "`"].find((mark) => !value.includes(mark));
-  if (quote === undefined || /[\r\n]/.test(value)) throw new Error(`${name} has quotes or line breaks that cannot be passed on`);
+  if (quote === undefined || /[\r\n]/.test(value))
+    throw new Error(`${name} has quotes or line breaks that cannot be passed on`);
   return quote + value.replaceAll("$", "\\$") + quote;
 }
 

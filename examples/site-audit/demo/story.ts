@@ -63,7 +63,8 @@ export async function runUntilKilled(
       if (isFetch(progress)) pagesRecorded += 1;
     }
     const aimedByProgress = site === undefined && progress.status === "running" && isFetch(progress);
-    if (aimedByProgress && pagesRecorded >= killAfter) killing ??= killNow(progress.intent.slice("fetch ".length));
+    if (aimedByProgress && pagesRecorded >= killAfter)
+      killing ??= killNow(progress.intent.slice("fetch ".length));
   };
   try {
     const report = await follow(runtime.origin, request, onProgress);
@@ -122,7 +123,10 @@ function claimText({ takeovers = 0, replayed }: Progress & { type: "claimed" }):
   return takeovers === 0 ? "it is new" : `it is taken over, and ${replayed} recorded steps are replayed`;
 }
 
-function stepText(workerId: string, { stepIndex, kind, intent, status, error }: Progress & { type: "step" }): string {
+function stepText(
+  workerId: string,
+  { stepIndex, kind, intent, status, error }: Progress & { type: "step" },
+): string {
   const position = String(stepIndex).padStart(3);
   return `${workerId} ${position} ${kind.padEnd(9)} ${intent}${status === "failed" ? `: FAILED, ${error}` : ""}`;
 }

@@ -1,0 +1,120 @@
+/**
+ * What a test of the runner stands on: a memory store and a runner on one movable clock, and ways to let time pass, to
+ * crash and to take over, none of which waits for real time.
+ */
+import { expect } from "vitest";
+import { DurableStoreUnavailableError } from "../../src/contract/errors.ts";
+import type { DurableRunManifest, RunRecord, StepRecord } from "../../src/contract/types.ts";
+import { runDurable } from "../../src/runner/run-durable.ts";
+import type { RunDurableInput, RunDurableResult } from "../../src/runner/types.ts";
+import { InMemoryDurableRunStore } from "../../src/stores/memory.ts";
+import { TestClock } from "../../src/testing/clock.ts";
+import { WrappedStore } from "./wrapped-store.ts";
+
+export const RUN_ID = "run-1";
+export const LEASE_MS = 30_000;
+
+export const MANIFEST: DurableRunManifest = {
+  projectId: "test-agent",
+  task: { id: "task-1", intent: "test the runner" },
+  input: { url: "http://localhost/" },
+};
+
+export type TaskFn<T> = RunDurableInput<T>["taskFn"];
+type Options = Partial<Omit<RunDurableInput<never>, "taskFn">>;
+
+export interface World {
+  readonly clock: TestClock;
+  readonly memory: InMemoryDurableRunStore;
+  /** In front of the memory store. What `run` works with. */
+  readonly store: WrappedStore;
+  run<T>(taskFn: TaskFn<T>, options?: Options): Promise<RunDurableResult<T>>;
+  /** The run as the store has it. */
+  record(): RunRecord;
+  step(stepIndex: number): Promise<StepRecord | undefined>;
+}
+
+export function newWorld(): World {
+  const clock = new TestClock();
+  const memory = new InMemoryDurableRunStore();
+  memory.now = () => clock.now();
+  const store = new WrappedStore(memory);
+  return {
+    clock,
+    memory,
+    store,
+    run: (taskFn, options = {}) =>
+      runDurable({ runId: RUN_ID, manifest: MANIFEST, store, clock, leaseMs: LEASE_MS, ...options, taskFn }),
+    record: () => {
+      const record = memory._inspect(RUN_ID);
+      if (!record) throw new Error("no such run");
+      return record;
+    },
+    step: (stepIndex) => memory.loadStep(RUN_ID, stepIndex),
+  };
+}
+
+/** A function that counts its calls and answers each with `answer`. */
+export function counted<T>(answer: (call: number) => T | Promise<T>): (() => Promise<T>) & { calls: number } {
+  const fn = async (): Promise<T> => answer((fn.calls += 1));
+  fn.calls = 0;
+  return fn;
+}
+
+export function never<T>(): Promise<T> {
+  return new Promise<T>(() => {});
+}
+
+/** Lets everything that is ready run. */
+export function tick(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** Resolves once `condition` holds, however long that takes. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await tick();
+}
+
+/** Lets time pass in strides, with everything that it wakes, until `work` settles. */
+export async function whileTimeFlies<T>(clock: TestClock, work: Promise<T>, strideMs = 1_000): Promise<T> {
+  let settled = false;
+  const done = work.finally(() => (settled = true));
+  done.catch(() => {});
+  while (!settled) {
+    await tick();
+    clock.advance(strideMs);
+  }
+  return done;
+}
+
+/** As when the process of an attempt is stopped for longer than its lease: it lapses, and the attempt finds out. */
+export async function lapse(world: World, attempt: Promise<unknown>, leaseMs = LEASE_MS): Promise<void> {
+  world.clock.advance(leaseMs);
+  await expect(attempt).rejects.toMatchObject({ code: "lease_lost" });
+}
+
+/** Starts an attempt that dies inside the function of its last step, once `reached()`. */
+export async function crash(world: World, taskFn: TaskFn<unknown>, reached: () => boolean): Promise<void> {
+  const attempt = world.run(taskFn);
+  attempt.catch(() => {});
+  await until(reached);
+  await lapse(world, attempt);
+}
+
+/** What a promise rejects with; fails when it resolves. */
+export async function rejection(work: Promise<unknown>): Promise<Error & { code?: string; field?: string }> {
+  try {
+    await work;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error("it resolved, but should have rejected");
+}
+
+export function unavailable(): Error {
+  return new DurableStoreUnavailableError("the database is having a moment");
+}
+
+export function plainError(): Error {
+  return new Error("D1_ERROR: network connection lost");
+}

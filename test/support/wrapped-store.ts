@@ -1,0 +1,99 @@
+/**
+ * A store in front of another: it records every call, and a test may stand in the way of any of them.
+ */
+import type { DurableRunStore } from "../../src/contract/types.ts";
+
+type Methods = Required<Omit<DurableRunStore, "loadRun" | "close">>;
+export type Method = keyof Methods;
+
+/** Stands in the way of a method: `pass` makes the real call. */
+type Hook<M extends Method> = (
+  pass: () => ReturnType<Methods[M]>,
+  ...args: Parameters<Methods[M]>
+) => ReturnType<Methods[M]>;
+
+export class WrappedStore implements DurableRunStore {
+  readonly calls: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
+  readonly hooks: { [M in Method]?: Hook<M> } = {};
+  readonly #inner: DurableRunStore;
+
+  constructor(inner: DurableRunStore) {
+    this.#inner = inner;
+  }
+
+  /** How often a method was called. */
+  count(method: Method): number {
+    return this.calls.filter((call) => call.method === method).length;
+  }
+
+  /** The methods that were called, in order, without the heartbeat's. */
+  methods(): Method[] {
+    return this.calls.map((call) => call.method).filter((method) => method !== "renewLease");
+  }
+
+  startOrResume(...args: Parameters<Methods["startOrResume"]>) {
+    return this.#around("startOrResume", args, () => this.#inner.startOrResume(...args));
+  }
+  renewLease(...args: Parameters<Methods["renewLease"]>) {
+    return this.#around("renewLease", args, () => this.#inner.renewLease(...args));
+  }
+  loadStep(...args: Parameters<Methods["loadStep"]>) {
+    return this.#around("loadStep", args, () => this.#inner.loadStep(...args));
+  }
+  beginStep(...args: Parameters<Methods["beginStep"]>) {
+    return this.#around("beginStep", args, () => this.#inner.beginStep(...args));
+  }
+  completeStep(...args: Parameters<Methods["completeStep"]>) {
+    return this.#around("completeStep", args, () => this.#inner.completeStep(...args));
+  }
+  failStep(...args: Parameters<Methods["failStep"]>) {
+    return this.#around("failStep", args, () => this.#inner.failStep(...args));
+  }
+  endRun(...args: Parameters<Methods["endRun"]>) {
+    return this.#around("endRun", args, () => this.#inner.endRun(...args));
+  }
+  emitEvent(...args: Parameters<Methods["emitEvent"]>) {
+    return this.#around("emitEvent", args, () => this.#inner.emitEvent(...args));
+  }
+  loadEvent(...args: Parameters<Methods["loadEvent"]>) {
+    return this.#around("loadEvent", args, () => this.#inner.loadEvent(...args));
+  }
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  #around<M extends Method>(
+    method: M,
+    args: Parameters<Methods[M]>,
+    pass: () => ReturnType<Methods[M]>,
+  ): ReturnType<Methods[M]> {
+    this.calls.push({ method, args });
+    const hook = this.hooks[method] as Hook<M> | undefined;
+    return hook ? hook(pass, ...args) : pass();
+  }
+}
+
+/** The first `times` calls throw before the store sees them. */
+export function failing<T>(times: number, error: () => Error): (pass: () => Promise<T>) => Promise<T> {
+  let left = times;
+  return async (pass) => {
+    if (left-- > 0) throw error();
+    return pass();
+  };
+}
+
+/** The first `times` calls take effect, and their answers are lost. */
+export function losingAnswers<T>(times: number, error: () => Error): (pass: () => Promise<T>) => Promise<T> {
+  let left = times;
+  return async (pass) => {
+    const answer = await pass();
+    if (left-- > 0) throw error();
+    return answer;
+  };
+}
+
+/** The first `times` calls never settle, and the store never sees them. */
+export function hanging<T>(times = Infinity): (pass: () => Promise<T>) => Promise<T> {
+  let left = times;
+  return (pass) => (left-- > 0 ? new Promise<T>(() => {}) : pass());
+}
