@@ -25,7 +25,12 @@ export function canonicalHash(value: unknown): string {
 /** The identity of a manifest: its project, scenario, task id, intent and domain, and input. Tags do not count. */
 export function manifestHash(manifest: DurableRunManifest): string {
   const { projectId, scenarioId, task, input } = manifest;
-  const identity = { projectId, scenarioId, task: { id: task.id, intent: task.intent, domain: task.domain }, input };
+  const identity = {
+    projectId,
+    scenarioId,
+    task: { id: task.id, intent: task.intent, domain: task.domain },
+    input,
+  };
   return sha256Hex(serialise(plainJson("manifest", identity), "manifest"));
 }
 
@@ -78,5 +83,8 @@ function serialise(value: unknown, path: string): string {
 
 function quote(text: string, path: string): string {
   if (text.isWellFormed()) return JSON.stringify(text);
-  throw new DurablePayloadError(`${path} has a lone surrogate: canonical JSON (RFC 8785) cannot carry it`, "payload_not_json");
+  throw new DurablePayloadError(
+    `${path} has a lone surrogate: canonical JSON (RFC 8785) cannot carry it`,
+    "payload_not_json",
+  );
 }

@@ -1,5 +1,6 @@
 /** A step is run once; what was recorded is what comes back. */
 import { describe, expect, test } from "vitest";
+import type { DurableContext } from "../src/runner/types.ts";
 import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID } from "./support/world.ts";
 
 describe("a replayed step", () => {
@@ -7,7 +8,7 @@ describe("a replayed step", () => {
     const world = newWorld();
     const first = counted(() => "one");
     const second = counted((call) => (call === 1 ? never() : "two"));
-    const task = async (ctx: { step: <T>(intent: string, fn: () => Promise<T>) => Promise<T> }) =>
+    const task = async (ctx: DurableContext) =>
       [await ctx.step("first", first), await ctx.step("second", second)];
 
     await crash(world, task, () => second.calls === 1);
@@ -31,22 +32,14 @@ describe("a replayed step", () => {
       c: counted(() => (order.push("c"), gates.b.resolve(), "C")),
       last: counted((call) => (call === 1 ? never() : "end")),
     };
-    const run = () =>
-      crash(
-        world,
-        async (ctx) => {
-          await Promise.all([ctx.step("a", fns.a), ctx.step("b", fns.b), ctx.step("c", fns.c)]);
-          await ctx.step("last", fns.last);
-        },
-        () => fns.last.calls === 1,
-      );
-    await run();
-    expect(order).toEqual(["c", "b", "a"]);
-
-    const { result } = await world.run(async (ctx) => [
+    const task = async (ctx: DurableContext) => [
       ...(await Promise.all([ctx.step("a", fns.a), ctx.step("b", fns.b), ctx.step("c", fns.c)])),
       await ctx.step("last", fns.last),
-    ]);
+    ];
+    await crash(world, task, () => fns.last.calls === 1);
+    expect(order).toEqual(["c", "b", "a"]);
+
+    const { result } = await world.run(task);
     expect(result).toEqual(["A", "B", "C", "end"]);
     expect([fns.a.calls, fns.b.calls, fns.c.calls]).toEqual([1, 1, 1]);
   });
@@ -55,7 +48,7 @@ describe("a replayed step", () => {
     const world = newWorld();
     const seen: [Date, string][] = [];
     const last = counted((call) => (call === 1 ? never() : null));
-    const task = async (ctx: Parameters<Parameters<typeof world.run>[0]>[0]) => {
+    const task = async (ctx: DurableContext) => {
       seen.push([await ctx.now(), await ctx.uuid()]);
       await ctx.step("last", last);
     };
@@ -82,7 +75,7 @@ describe("a replayed step", () => {
     const world = newWorld();
     const seen: unknown[] = [];
     const last = counted((call) => (call === 1 ? never() : null));
-    const task = async (ctx: Parameters<Parameters<typeof world.run>[0]>[0]) => {
+    const task = async (ctx: DurableContext) => {
       seen.push(await ctx.step("value", async () => returned));
       await ctx.step("last", last);
       return returned;
@@ -103,7 +96,7 @@ describe("a replayed step", () => {
     const shared = { list: [1], deep: { n: 1 } };
     const last = counted((call) => (call < 3 ? never() : null));
     const seen: string[] = [];
-    const task = async (ctx: Parameters<Parameters<typeof world.run>[0]>[0]) => {
+    const task = async (ctx: DurableContext) => {
       const value = await ctx.step("value", async () => shared);
       seen.push(JSON.stringify(value));
       value.list.push(2);
@@ -153,7 +146,7 @@ describe("a run", () => {
       if (call === 1) throw new Error("flaky");
       return "fine";
     });
-    const task = async (ctx: Parameters<Parameters<typeof world.run>[0]>[0]) =>
+    const task = async (ctx: DurableContext) =>
       `${await ctx.step("paid", paid)}, ${await ctx.step("flaky", flaky)}`;
 
     await expect(world.run(task)).rejects.toThrow("flaky");
@@ -221,9 +214,8 @@ describe("a run", () => {
       await ctx.step("a", async () => 1);
       await ctx.step("b", async () => 2);
     });
-    expect(world.store.methods()).toEqual([
-      ...["startOrResume", "beginStep", "completeStep", "beginStep", "completeStep", "endRun"],
-    ]);
+    const steps = ["beginStep", "completeStep", "beginStep", "completeStep"];
+    expect(world.store.methods()).toEqual(["startOrResume", ...steps, "endRun"]);
     const requestIds = world.store.calls.map((call) => (call.args[0] as { requestId: string }).requestId);
     expect(new Set(requestIds).size).toBe(6);
     for (const { args } of world.store.calls.slice(1)) expect(args[0]).toMatchObject({ fence: 1 });
@@ -233,7 +225,7 @@ describe("a run", () => {
     const world = newWorld();
     const step = counted((call) => call);
     const last = counted((call) => (call === 1 ? never() : "end"));
-    const task = async (ctx: Parameters<Parameters<typeof world.run>[0]>[0]) => {
+    const task = async (ctx: DurableContext) => {
       let sum = 0;
       for (let i = 0; i < 5_000; i += 1) sum += await ctx.step(`step-${i % 7}`, step);
       return `${sum} ${await ctx.step("last", last)}`;

@@ -139,7 +139,10 @@ export function errorFromData(data: ErrorData): DurableRunError {
       return new DurableStoreUnavailableError(message);
     case "invalid_input": {
       const field = data.field ?? "input";
-      return new DurableInvalidInputError(field, message.startsWith(`${field} `) ? message.slice(field.length + 1) : message);
+      return new DurableInvalidInputError(
+        field,
+        message.startsWith(`${field} `) ? message.slice(field.length + 1) : message,
+      );
     }
     default:
       return new DurableRunError(message, code);

@@ -59,7 +59,8 @@ export function checkText(field: string, value: unknown, maxBytes: number): asse
   if (/[\u0000-\u001f\u007f]/.test(value)) {
     throw new DurableInvalidInputError(field, "has a control character (U+0000 to U+001F, U+007F)");
   }
-  if (!value.isWellFormed()) throw new DurableInvalidInputError(field, "has a lone surrogate, so is not well-formed text");
+  if (!value.isWellFormed())
+    throw new DurableInvalidInputError(field, "has a lone surrogate, so is not well-formed text");
 }
 
 export function checkLeaseMs(leaseMs: unknown): asserts leaseMs is number {
@@ -70,7 +71,12 @@ export function checkStepIndex(stepIndex: unknown): asserts stepIndex is number 
   checkInteger("stepIndex", stepIndex, 0, LIMITS.steps - 1);
 }
 
-export function checkInteger(field: string, value: unknown, min: number, max: number): asserts value is number {
+export function checkInteger(
+  field: string,
+  value: unknown,
+  min: number,
+  max: number,
+): asserts value is number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min || value > max) {
     throw new DurableInvalidInputError(
       field,
@@ -85,7 +91,10 @@ export function checkOneOf<T extends string>(
   allowed: readonly T[],
 ): asserts value is T {
   if (!(allowed as readonly unknown[]).includes(value)) {
-    throw new DurableInvalidInputError(field, `must be one of ${allowed.join(", ")}, but is ${describe(value)}`);
+    throw new DurableInvalidInputError(
+      field,
+      `must be one of ${allowed.join(", ")}, but is ${describe(value)}`,
+    );
   }
 }
 

@@ -75,7 +75,9 @@ function copyObject(value: object, path: string, ancestors: readonly object[]): 
   if (ancestors.length >= MAX_DEPTH) refuse(path.slice(0, 80) + "…", `is nested more than ${MAX_DEPTH} deep`);
   const inner = [...ancestors, value];
   if (Array.isArray(value)) {
-    return Array.from(value, (item: unknown, i) => copy(item, { path: `${path}[${i}]`, key: String(i), ancestors: inner }));
+    return Array.from(value, (item: unknown, i) =>
+      copy(item, { path: `${path}[${i}]`, key: String(i), ancestors: inner }),
+    );
   }
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== null && !isPlainPrototype(prototype)) {
@@ -96,7 +98,9 @@ function isPlainPrototype(prototype: unknown): boolean {
 }
 
 function hasToJson(value: unknown): value is { toJSON(key: string): unknown } {
-  return typeof value === "object" && value !== null && "toJSON" in value && typeof value.toJSON === "function";
+  return (
+    typeof value === "object" && value !== null && "toJSON" in value && typeof value.toJSON === "function"
+  );
 }
 
 function className(value: object): string {

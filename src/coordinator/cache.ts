@@ -12,7 +12,14 @@ import type { StepPage } from "../stores/journal.ts";
 import { subjectOf } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
-import { fromEventRow, fromRunRow, fromStepRow, toEventRow, toRunRow, toStepRow } from "../stores/sql/rows.ts";
+import {
+  fromEventRow,
+  fromRunRow,
+  fromStepRow,
+  toEventRow,
+  toRunRow,
+  toStepRow,
+} from "../stores/sql/rows.ts";
 import * as statements from "../stores/sql/statements.ts";
 import type { SyncStorage } from "./schema.ts";
 import { migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
@@ -100,7 +107,8 @@ export class RunCache {
         writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
       }
       if (change.step) this.#saveSteps([toStepRow(this.#runId, change.step, revision)]);
-      if (change.event) this.#save(statements.INSERT_EVENTS, [toEventRow(this.#runId, change.event, revision)]);
+      if (change.event)
+        this.#save(statements.INSERT_EVENTS, [toEventRow(this.#runId, change.event, revision)]);
     });
     this.#revision = revision;
     this.#unsaved.clear();
@@ -117,7 +125,11 @@ export class RunCache {
   }
 
   /** Takes over rows from D1, as recorded. For an empty cache; the run's row goes in last, and makes it count. */
-  adopt(rows: { run?: RunState & Revised; steps?: (StepState & Revised)[]; events?: (EventState & Revised)[] }): void {
+  adopt(rows: {
+    run?: RunState & Revised;
+    steps?: (StepState & Revised)[];
+    events?: (EventState & Revised)[];
+  }): void {
     const { run, steps = [], events = [] } = rows;
     this.#write(() => {
       this.#saveSteps(steps.map((step) => toStepRow(this.#runId, step, step.revision)));
@@ -187,6 +199,7 @@ export class RunCache {
 
   /** Chunks `first` to before `end` of a body, or `null` where they are not here: after a rebuild, D1 alone has them. */
   chunks(ref: string, first: number, end: number): string[] | null {
+    if (!this.#exists) return null;
     const rows = this.#storage.sql
       .exec<{ text: string }>(statements.SELECT_CHUNKS, this.#runId, ref, first, end - 1)
       .toArray();

@@ -9,9 +9,9 @@ import { backoffMs } from "../contract/clock.ts";
 import { DurableRunError, DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
 import { decide } from "../ledger/decide.ts";
-import type { Op, Replies, Request } from "../ledger/requests.ts";
+import type { Op, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
-import type { EventState, RunState, RunView, StepState } from "../ledger/state.ts";
+import type { EventState, StepState } from "../ledger/state.ts";
 import { leaseIsLive } from "../ledger/state.ts";
 import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import { WIRE_VERSION } from "../stores/coordinated/wire.ts";
@@ -19,9 +19,12 @@ import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { StaleSliceError } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
 import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
+import { answerOf, viewOf } from "./answers.ts";
 import { RunCache } from "./cache.ts";
 import { rebuild, recordedChunks, recordIsAhead } from "./rebuild.ts";
 import { Recorder } from "./recorder.ts";
+import type { Standing } from "./schedule.ts";
+import { mayGo, nextAlarmIn } from "./schedule.ts";
 import type { SyncStorage } from "./schema.ts";
 
 export interface CoordinatorTimes {
@@ -48,9 +51,6 @@ export interface CoordinatedRunInput {
 /** About 4 MB. */
 const CHUNKS_AN_ANSWER = 4;
 
-/** What is not yet in D1 is brought there by an alarm after this time at the latest, if the object should die. */
-const SAFETY_MS = 10_000;
-
 export class CoordinatedRun implements CoordinatorReads {
   readonly #input: CoordinatedRunInput;
   readonly #cache: RunCache;
@@ -76,22 +76,26 @@ export class CoordinatedRun implements CoordinatorReads {
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
     return this.#envelope(async () => {
-      if (message.v !== WIRE_VERSION) {
-        return refusal("invalid_input", `v is ${String(message.v)}: this coordinator speaks version ${WIRE_VERSION}`);
+      const version: number = message.v;
+      if (version !== WIRE_VERSION) {
+        return refusal("invalid_input", `v is ${version}: this coordinator speaks version ${WIRE_VERSION}`);
       }
       if (message.request.runId !== this.#input.runId) {
         return refusal("invalid_input", "runId is not that of this coordinator");
       }
       const { request, body } = message;
       while (!this.#isReady(request.op)) await this.#prepare();
-      return this.#apply(body ? withBody(request, { text: new TextDecoder().decode(body) }) : request, message.ack);
+      return this.#apply(
+        body ? withBody(request, { text: new TextDecoder().decode(body) }) : request,
+        message.ack,
+      );
     });
   }
 
   readRun(): Promise<Envelope<CountedRun | null>> {
     return this.#read(() => {
       const { run } = this.#cache;
-      return run === null ? null : { run: view(run), stepCount: this.#cache.stepCount() };
+      return run === null ? null : { run: viewOf(run), stepCount: this.#cache.stepCount() };
     });
   }
 
@@ -110,7 +114,8 @@ export class CoordinatedRun implements CoordinatorReads {
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
     return this.#read(async () => {
       const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
-      const texts = this.#cache.chunks(ref, first, end) ?? (await recordedChunks(this.#record(), ref, first, end));
+      const texts =
+        this.#cache.chunks(ref, first, end) ?? (await recordedChunks(this.#record(), ref, first, end));
       return { text: texts.join(""), next: end < chunkCount(ref) ? end : null };
     });
   }
@@ -125,7 +130,7 @@ export class CoordinatedRun implements CoordinatorReads {
     try {
       this.#noteLapse();
       if (this.#hasWork()) await this.#flush();
-      if (this.#mayGo()) return this.#empty();
+      if (mayGo(this.#standing())) return this.#empty();
       this.#cache.saveWatermark();
     } catch {
       // The recorder has counted it, and the next alarm tries again.
@@ -144,38 +149,12 @@ export class CoordinatedRun implements CoordinatorReads {
     } else if (change.run || change.step || change.event) {
       this.#cache.commit(change, chunks, { record: request.op !== "renew" });
     }
-    const value = this.#answer(request.op, reply);
+    const value = answerOf(this.#cache, request.op, reply);
     const recorded = ack === "record" && request.op !== "begin" && request.op !== "renew";
     this.#arm();
     this.#gather();
     if (recorded) await this.#recorded(this.#cache.revision);
     return { ok: true, value };
-  }
-
-  /** What goes back: never what the caller sent, nor what no caller needs. */
-  #answer(op: Op, reply: Replies[Op]): Answers[Op] {
-    switch (op) {
-      case "claim": {
-        const { run } = reply as Replies["claim"];
-        const page = this.#cache.page(0);
-        return { run: view(run), stepCount: this.#cache.stepCount(), page };
-      }
-      case "end": {
-        const { run, accepted } = reply as Replies["end"];
-        const result = accepted ? null : run.result;
-        return { run: { ...view(run), result }, stepCount: this.#cache.stepCount(), accepted };
-      }
-      case "complete": {
-        const { step, accepted } = reply as Replies["complete"];
-        return { step: accepted ? { ...step, result: null } : step, accepted };
-      }
-      case "emit": {
-        const { event, accepted } = reply as Replies["emit"];
-        return { event: accepted ? { ...event, payload: { text: "" } } : event, accepted };
-      }
-      default:
-        return reply as Answers[Op];
-    }
   }
 
   /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
@@ -295,36 +274,22 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#cache.commit({ run });
   }
 
-  /** R19 */
-  #mayGo(): boolean {
-    const { run, dirtyCount, exists, hasUnsaved } = this.#cache;
-    if (!exists || hasUnsaved || dirtyCount > 0) return false;
-    const idleSince = run === null ? 0 : (run.completedAt ?? Number.POSITIVE_INFINITY);
-    return this.#input.clock.now() >= idleSince + this.#input.times.retainMs;
-  }
-
   #arm(): void {
-    const delay = this.#nextAlarmIn();
+    const delay = nextAlarmIn(this.#standing());
     if (delay !== null) this.#input.arm(delay);
   }
 
-  /** R18: the earliest of what is due. */
-  #nextAlarmIn(): number | null {
+  #standing(): Standing {
     const { clock, times } = this.#input;
-    const { run, dirtyCount, hasUnsaved, exists } = this.#cache;
-    if (!exists && !hasUnsaved) return null;
-    const now = clock.now();
-    const due: number[] = [];
-    if (dirtyCount > 0 || hasUnsaved) {
-      const { failures } = this.#recorder;
-      due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
-    }
-    if (run === null) due.push(times.retainMs);
-    else if (run.completedAt !== null) due.push(run.completedAt + times.retainMs - now);
-    else if (run.leaseExpiresAt !== null && run.leaseExpiresAt !== this.#lapseRecorded) {
-      due.push(run.leaseExpiresAt - now);
-    }
-    return due.length === 0 ? null : Math.max(0, Math.min(...due));
+    return {
+      now: clock.now(),
+      run: this.#cache.run,
+      exists: this.#cache.exists || this.#cache.hasUnsaved,
+      hasWork: this.#hasWork(),
+      failures: this.#recorder.failures,
+      lapseRecorded: this.#lapseRecorded,
+      retainMs: times.retainMs,
+    };
   }
 
   #record(): { runId: string; db: D1DatabaseLike; clock: Clock; deadlineMs: number } {
@@ -358,10 +323,4 @@ export class CoordinatedRun implements CoordinatorReads {
 
 function refusal(code: DurableRunErrorCode, message: string): { ok: false; error: ErrorData } {
   return { ok: false, error: { code, message } };
-}
-
-/** A run without what is only kept. */
-function view(run: RunState): RunView {
-  const { task: _task, input: _input, tags: _tags, ...rest } = run;
-  return rest;
 }

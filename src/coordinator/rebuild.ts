@@ -67,12 +67,20 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
 }
 
 /** Chunks `first` to before `end` of a body, from D1. */
-export async function recordedChunks(input: RecordInput, ref: string, first: number, end: number): Promise<string[]> {
+export async function recordedChunks(
+  input: RecordInput,
+  ref: string,
+  first: number,
+  end: number,
+): Promise<string[]> {
   const [rows] = await query(input, [[SELECT_CHUNKS, input.runId, ref, first, end - 1]]);
   return ((rows ?? []) as { text: string }[]).map((row) => row.text);
 }
 
-function query(input: RecordInput, queries: (readonly [string, ...(string | number)[]])[]): Promise<unknown[][]> {
+function query(
+  input: RecordInput,
+  queries: (readonly [string, ...(string | number)[]])[],
+): Promise<unknown[][]> {
   const statements = queries.map(([text, ...values]) => input.db.prepare(text).bind(...values));
   return runBatch(input.db, statements, input);
 }

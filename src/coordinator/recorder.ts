@@ -70,10 +70,12 @@ export class Recorder {
       });
       return this.#current;
     }
-    this.#following ??= this.#current.catch(() => {}).then(() => {
-      this.#following = undefined;
-      return this.flush();
-    });
+    this.#following ??= this.#current
+      .catch(() => {})
+      .then(() => {
+        this.#following = undefined;
+        return this.flush();
+      });
     return this.#following;
   }
 
@@ -121,7 +123,8 @@ export class Recorder {
       note(run.input);
       note(run.result);
       params.push({ statement: sql.UPSERT_RUNS, json: JSON.stringify([toRunRow(run, taken.run)]) });
-      if (run.tags !== null) params.push({ statement: sql.INSERT_TAGS, json: JSON.stringify(toTagRows(run)) });
+      if (run.tags !== null)
+        params.push({ statement: sql.INSERT_TAGS, json: JSON.stringify(toTagRows(run)) });
     }
     const steps: Cell[][] = [];
     for (const stepIndex of [...taken.steps.keys()].sort((a, b) => a - b)) {
@@ -187,7 +190,10 @@ function inParams(rows: Cell[][]): string[] {
 }
 
 /** Batches of about 4 MB at most, in order. */
-function inBatches<T>(params: { json: string }[] & T[], prepare: (one: T) => D1PreparedStatementLike): D1PreparedStatementLike[][] {
+function inBatches<T>(
+  params: { json: string }[] & T[],
+  prepare: (one: T) => D1PreparedStatementLike,
+): D1PreparedStatementLike[][] {
   const batches: D1PreparedStatementLike[][] = [];
   let size = Number.POSITIVE_INFINITY;
   for (const one of params) {

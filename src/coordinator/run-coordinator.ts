@@ -39,7 +39,8 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     super(ctx, env);
     const { database, clock = systemClock, ...times } = options;
     const runId = ctx.id.name;
-    if (runId === undefined) throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
+    if (runId === undefined)
+      throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
     this.#run = new CoordinatedRun({
       runId,
       storage: {

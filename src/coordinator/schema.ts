@@ -45,7 +45,9 @@ CREATE TABLE durable_chunks (
 
 /** 0 where there are no tables. */
 export function schemaVersion({ sql }: SyncStorage): number {
-  const [found] = sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'durable_meta'").toArray();
+  const [found] = sql
+    .exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'durable_meta'")
+    .toArray();
   return found === undefined ? 0 : (readMeta(sql, "schema_version") ?? 0);
 }
 

@@ -7,6 +7,11 @@ import type { EventState } from "./state.ts";
 
 export function emit(event: EventState | null, request: EmitRequest, now: number): Decision<"emit"> {
   if (event !== null) return accept({ accepted: event.requestId === request.requestId, event });
-  const next: EventState = { key: request.key, payload: request.payload, emittedAt: now, requestId: request.requestId };
+  const next: EventState = {
+    key: request.key,
+    payload: request.payload,
+    emittedAt: now,
+    requestId: request.requestId,
+  };
   return accept({ accepted: true, event: next }, { event: next });
 }

@@ -40,7 +40,10 @@ export function renew(run: RunState | null, request: RenewRequest, now: number):
   const mine = run.workerId === request.workerId && (request.fence === null || request.fence === run.fence);
   if (!mine || !leaseIsLive(run, now)) return accept({ leaseExpiresAt: null });
   const leaseExpiresAt = now + request.leaseMs;
-  return accept({ leaseExpiresAt }, { run: { ...run, leaseExpiresAt, leaseMs: request.leaseMs, updatedAt: now } });
+  return accept(
+    { leaseExpiresAt },
+    { run: { ...run, leaseExpiresAt, leaseMs: request.leaseMs, updatedAt: now } },
+  );
 }
 
 export function end(run: RunState | null, request: EndRequest, now: number): Decision<"end"> {
@@ -81,7 +84,10 @@ export function fencedOut(run: RunState, fence: number | null): Refusal | null {
 
 /** The refusal of whoever would change a run that has ended. */
 export function ended(run: RunState): Refusal {
-  return refuse("lease_lost", `run "${run.runId}" is ${run.status}, and its lease was released when it ended.`);
+  return refuse(
+    "lease_lost",
+    `run "${run.runId}" is ${run.status}, and its lease was released when it ended.`,
+  );
 }
 
 export function unknownRun(runId: string): Refusal {

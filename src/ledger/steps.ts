@@ -5,7 +5,14 @@
  * step's intent, kind and (once given) deadline and input hash are those of its first begin.
  */
 import { mismatch } from "../contract/replay.ts";
-import type { BeginFacts, BeginRequest, CompleteRequest, Decision, FailRequest, Refusal } from "./requests.ts";
+import type {
+  BeginFacts,
+  BeginRequest,
+  CompleteRequest,
+  Decision,
+  FailRequest,
+  Refusal,
+} from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
 import { ended, fencedOut, unknownRun } from "./runs.ts";
 import type { RunState, Slice, StepState } from "./state.ts";
@@ -28,8 +35,15 @@ export function complete(slice: Slice, request: CompleteRequest, now: number): D
   if (!found.ok) return found;
   const { step } = found;
   if (step.status === "completed") return accept({ step, accepted: false });
-  if (step.status === "failed") return notRunning(request, `attempt ${step.attempts} has failed; begin it again first`);
-  const next: StepState = { ...step, status: "completed", result: request.result, error: null, completedAt: now };
+  if (step.status === "failed")
+    return notRunning(request, `attempt ${step.attempts} has failed; begin it again first`);
+  const next: StepState = {
+    ...step,
+    status: "completed",
+    result: request.result,
+    error: null,
+    completedAt: now,
+  };
   return accept({ step: next, accepted: true }, { step: next });
 }
 
@@ -39,7 +53,10 @@ export function fail(slice: Slice, request: FailRequest, now: number): Decision<
   const { step } = found;
   if (step.status === "completed") return notRunning(request, "it has completed, and its result stands");
   if (request.attempt !== null && request.attempt < step.attempts) {
-    return notRunning(request, `attempt ${request.attempt} is over; attempt ${step.attempts} is ${step.status}`);
+    return notRunning(
+      request,
+      `attempt ${request.attempt} is over; attempt ${step.attempts} is ${step.status}`,
+    );
   }
   if (step.status === "failed") return accept({ step });
   const next: StepState = { ...step, status: "failed", result: null, error: request.error, completedAt: now };
@@ -63,7 +80,8 @@ function runningStep(
   const lost = fencedOut(run, request.fence);
   if (lost) return lost;
   const { begun } = request;
-  const beginWasLost = step === null || (step.status !== "completed" && (request.attempt ?? 0) > step.attempts);
+  const beginWasLost =
+    step === null || (step.status !== "completed" && (request.attempt ?? 0) > step.attempts);
   let current = step;
   if (begun !== null && beginWasLost) {
     const differs = step && divergence(run, step, begun);
@@ -110,5 +128,8 @@ function divergence(run: RunState, step: StepState, facts: BeginFacts): Refusal 
 }
 
 function notRunning(request: CompleteRequest | FailRequest, why: string): Refusal {
-  return refuse("step_not_running", `cannot ${request.op} step ${request.stepIndex} of run "${request.runId}": ${why}.`);
+  return refuse(
+    "step_not_running",
+    `cannot ${request.op} step ${request.stepIndex} of run "${request.runId}": ${why}.`,
+  );
 }

@@ -208,7 +208,8 @@ export class RunContext implements DurableContext {
 
   /** Records the failure as well as it can, and throws it as it is (R27). */
   async #fail(plan: StepPlan, begun: StepRecord, error: unknown): Promise<never> {
-    const cutShort = this.#lease.lostError !== undefined || error === this.#closing.signal.reason;
+    const { aborted: closed, reason } = this.#closing.signal;
+    const cutShort = this.#lease.lostError !== undefined || (closed && error === reason);
     if (!cutShort) {
       const failure = { ...this.#ending(begun), error: toStepError(error) };
       await this.#lease

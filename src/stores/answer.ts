@@ -18,6 +18,7 @@ export async function answer<O extends Op>(
   if (!decision.ok) return decision;
   const reply: object = decision.reply;
   if (op === "claim") return { ok: true, value: { ...reply, ...(await count()) } as Answers[O] };
-  if (op === "end") return { ok: true, value: { ...reply, stepCount: (await count()).stepCount } as Answers[O] };
+  if (op === "end")
+    return { ok: true, value: { ...reply, stepCount: (await count()).stepCount } as Answers[O] };
   return { ok: true, value: reply as Answers[O] };
 }

@@ -42,7 +42,7 @@ export abstract class LedgerStore implements DurableRunStore {
     const counted = await this.#submit(requests.claimRequest(input));
     const { run } = counted;
     const steps = [...counted.page.steps];
-    for (let from = counted.page.next; from !== null; ) {
+    for (let from = counted.page.next; from !== null;) {
       const page = await this.#journal.steps(run.runId, from);
       steps.push(...page.steps);
       from = page.next;
@@ -90,7 +90,10 @@ export abstract class LedgerStore implements DurableRunStore {
   async endRun(input: EndRunInput): Promise<ClaimedRunRecord> {
     const request = requests.endRequest(input);
     const counted = await this.#submit(request);
-    return (await this.#runRecord(counted, counted.accepted ? request.result : undefined)) as ClaimedRunRecord;
+    return (await this.#runRecord(
+      counted,
+      counted.accepted ? request.result : undefined,
+    )) as ClaimedRunRecord;
   }
 
   async emitEvent(input: EmitEventInput): Promise<{ accepted: boolean; record: EventRecord }> {

@@ -93,7 +93,8 @@ class MemoryJournal implements Journal {
 
   #keep(runId: string, change: Change): void {
     let kept = this.#kept.get(runId);
-    if (kept === undefined) this.#kept.set(runId, (kept = { run: null, steps: new Map(), events: new Map() }));
+    if (kept === undefined)
+      this.#kept.set(runId, (kept = { run: null, steps: new Map(), events: new Map() }));
     if (change.run) kept.run = change.run;
     if (change.step) kept.steps.set(change.step.stepIndex, change.step);
     if (change.event) kept.events.set(change.event.key, change.event);

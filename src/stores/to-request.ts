@@ -130,10 +130,9 @@ export function emitRequest(input: EmitEventInput): EmitRequest {
   };
 }
 
-function manifestFields(manifest: DurableRunManifest): Pick<
-  ClaimRequest,
-  "manifestHash" | "projectId" | "scenarioId" | "task" | "input" | "tags"
-> {
+function manifestFields(
+  manifest: DurableRunManifest,
+): Pick<ClaimRequest, "manifestHash" | "projectId" | "scenarioId" | "task" | "input" | "tags"> {
   checkObject("manifest", manifest);
   checkText("manifest.projectId", manifest.projectId, LIMITS.projectIdBytes);
   if (manifest.scenarioId !== undefined) {
@@ -155,7 +154,10 @@ function tagsText(tags: Record<string, string>): string {
   checkObject("manifest.tags", tags);
   const entries = Object.entries(tags);
   if (entries.length > LIMITS.tags) {
-    throw new DurableInvalidInputError("manifest.tags", `has ${entries.length} tags; at most ${LIMITS.tags} are allowed`);
+    throw new DurableInvalidInputError(
+      "manifest.tags",
+      `has ${entries.length} tags; at most ${LIMITS.tags} are allowed`,
+    );
   }
   for (const [key, value] of entries) {
     checkText("manifest.tags key", key, LIMITS.tagBytes);

@@ -28,7 +28,9 @@ const OUTPUT = { words: 3, approvedBy: "ann", summary: "3 words, approved by ann
 
 function task(effects: Effects): (ctx: DurableContext) => Promise<typeof OUTPUT> {
   return async (ctx) => {
-    const page = await ctx.step("fetch", async () => (effects.of.push(0), { text: "a b c" }), { kind: "tool" });
+    const page = await ctx.step("fetch", async () => (effects.of.push(0), { text: "a b c" }), {
+      kind: "tool",
+    });
     const words = await ctx.step("count", async () => (effects.of.push(1), page.text.split(" ").length));
     const approval = await ctx.awaitEvent<{ by: string }>("approve");
     const summary = await ctx.step("summarise", async () => {
@@ -47,7 +49,8 @@ export function describeRecovery(name: string, { newStore, skip = {} }: SuiteOpt
 
     beforeAll(async () => {
       harness = await newStore();
-      if (!harness.reopen) throw new Error(`${name} cannot outlive its process: leave the recovery suite out`);
+      if (!harness.reopen)
+        throw new Error(`${name} cannot outlive its process: leave the recovery suite out`);
       reopen = harness.reopen;
     });
 
@@ -106,7 +109,11 @@ export function describeRecovery(name: string, { newStore, skip = {} }: SuiteOpt
       { call: i + 1, when: "after" },
     ]).flat();
 
-    it.each(points)("a run whose worker dies $when store call $call", (point) => killedRun(point, undefined), 60_000);
+    it.each(points)(
+      "a run whose worker dies $when store call $call",
+      (point) => killedRun(point, undefined),
+      60_000,
+    );
 
     for (const disaster of ["aborted", "evicted", "wiped"]) {
       const title = `a run whose worker dies as its object is ${disaster}, at every store call`;
@@ -142,9 +149,11 @@ export function describeRecovery(name: string, { newStore, skip = {} }: SuiteOpt
         taskFn: async (ctx) => {
           await ctx.step("fetch", async () => ({ text: "a b c" }), { kind: "tool" });
           // Its own clock stands still, as in a paused process: only the store can tell it that it is late.
-          await ctx.step("count", async () => (pausedInFn(), await paused, "late")).catch((error: unknown) => {
-            late.push(codeOf(error) ?? String(error));
-          });
+          await ctx
+            .step("count", async () => (pausedInFn(), await paused, "late"))
+            .catch((error: unknown) => {
+              late.push(codeOf(error) ?? String(error));
+            });
           for (const call of [
             () => ctx.step("summarise", async () => "late"),
             () => ctx.awaitEvent("approve"),

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import {
@@ -50,18 +51,17 @@ describe("several processes", () => {
     }
   });
 
-  test("never mint one fence twice", async () => {
+  test("never mint one fence twice, and leave views that show the last claim", async () => {
     const root = await temporaryRoot();
     const workers = await startWorkers(root, 4);
-    const fences = await Promise.all(
-      workers.map(async (worker) => {
-        const mine: (number | undefined)[] = [];
-        for (let i = 0; i < 20; i++)
-          mine.push((await worker.call({ op: "claim", input: claimOf(runId) })).value);
-        return mine;
-      }),
+    const answers = await Promise.all(
+      workers.map((worker) => worker.call({ op: "claims", input: claimOf(runId), count: 100 })),
     );
-    expect(fences.flat().sort((a, b) => a! - b!)).toEqual(Array.from({ length: 80 }, (_, i) => i + 1));
+    const fences = answers.flatMap((answer) => answer.values!);
+    expect(fences.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, i) => i + 1));
+    for (const view of ["run.json", "lease.json"]) {
+      expect(JSON.parse(await readFile(join(root, runId, view), "utf8"))).toMatchObject({ fence: 400 });
+    }
   });
 
   test("that work on one run together lose no step of one another", async () => {
@@ -69,38 +69,26 @@ describe("several processes", () => {
     const workers = await startWorkers(root, 4);
     await storeAt(root).startOrResume(claimOf(runId));
     await Promise.all(
-      workers.map(async (worker, w) => {
-        for (let i = 0; i < 15; i++) {
-          const stepIndex = i * workers.length + w;
-          await worker.call({
-            op: "begin",
-            input: { runId, stepIndex, intent: "step", kind: "logic", inputHash: "" },
-          });
-          expect(await worker.call({ op: "complete", input: { runId, stepIndex, result: w } })).toEqual({
-            value: stepIndex,
-          });
-        }
-      }),
+      workers.map((worker, from) => worker.call({ op: "steps", runId, from, stride: 4, count: 50 })),
     );
-    expect(await completedIndexes(storeAt(root), claimOf(runId))).toEqual(
-      Array.from({ length: 60 }, (_, i) => i),
+    const { completedSteps } = await storeAt(root).startOrResume(claimOf(runId));
+    expect(completedSteps.map((step) => step.result)).toEqual(
+      Array.from({ length: 200 }, (_, i) => `result ${i}`),
     );
+    expect(completedSteps.every((step) => step.attempts === 1)).toBe(true);
   });
 
   test("that emit the same events agree on who was first", async () => {
     const root = await temporaryRoot();
     const workers = await startWorkers(root, 4);
-    for (let i = 0; i < 15; i++) {
-      const answers = await Promise.all(
-        workers.map((worker, w) =>
-          worker.call({ op: "emit", input: { runId, key: `key ${i}`, payload: w } }),
-        ),
-      );
-      const winners = answers.map((answer) => answer.accepted);
-      expect(winners.filter(Boolean)).toHaveLength(1);
-      expect(await storeAt(root).loadEvent(runId, `key ${i}`)).toMatchObject({
-        payload: winners.indexOf(true),
-      });
+    const answers = await Promise.all(
+      workers.map((worker, payload) => worker.call({ op: "emits", runId, payload, count: 100 })),
+    );
+    const store = storeAt(root);
+    for (let i = 0; i < 100; i++) {
+      const winners = answers.flatMap(({ values }, payload) => (values!.includes(i) ? [payload] : []));
+      expect(winners).toHaveLength(1);
+      expect(await store.loadEvent(runId, `key ${i}`)).toMatchObject({ payload: winners[0] });
     }
   });
 });

@@ -1,5 +1,10 @@
 /** What is the coordinator's own: gathering, rebuilding, the alarm, retention, resets under load. */
-import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import {
+  abortAllDurableObjects,
+  evictDurableObject,
+  runDurableObjectAlarm,
+  runInDurableObject,
+} from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
@@ -42,7 +47,9 @@ function recordedStep(runId: string, stepIndex = 0): Promise<Record<string, unkn
 
 async function tables(runId: string): Promise<number> {
   const count = "SELECT count(*) AS n FROM sqlite_master WHERE name LIKE 'durable_%'";
-  return runInDurableObject(env.RUNS.getByName(runId), (_o, state) => Number(state.storage.sql.exec(count).one()["n"]));
+  return runInDurableObject(env.RUNS.getByName(runId), (_o, state) =>
+    Number(state.storage.sql.exec(count).one()["n"]),
+  );
 }
 
 describe("recording", () => {
@@ -76,7 +83,9 @@ describe("recording", () => {
     await store().completeStep({ runId, stepIndex: 0, fence, result: "r" });
     expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"r"' });
     await store().emitEvent({ runId, key: "k", payload: 1 });
-    expect(await env.DB.prepare("SELECT payload FROM durable_events WHERE run_id = ?1").bind(runId).first()).toEqual({
+    expect(
+      await env.DB.prepare("SELECT payload FROM durable_events WHERE run_id = ?1").bind(runId).first(),
+    ).toEqual({
       payload: "1",
     });
     await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: null });
@@ -100,7 +109,8 @@ describe("recording", () => {
     const { runId, fence } = await claim();
     await drained(runId);
     const before = db.batches;
-    for (let i = 0; i < 5; i += 1) expect((await store().renewLease({ runId, workerId: "worker-1", fence })).ok).toBe(true);
+    for (let i = 0; i < 5; i += 1)
+      expect((await store().renewLease({ runId, workerId: "worker-1", fence })).ok).toBe(true);
     expect(db.batches).toBe(before);
   });
 
@@ -113,7 +123,9 @@ describe("recording", () => {
       input: JSON.stringify(MANIFEST.input),
       tags: JSON.stringify(MANIFEST.tags),
     });
-    const tag = await env.DB.prepare("SELECT key, value FROM durable_tags WHERE run_id = ?1").bind(runId).first();
+    const tag = await env.DB.prepare("SELECT key, value FROM durable_tags WHERE run_id = ?1")
+      .bind(runId)
+      .first();
     expect(tag).toEqual({ key: "suite", value: "conformance" });
   });
 });
@@ -125,7 +137,13 @@ describe("losing the object", () => {
     await worker.beginStep(aStep(runId, 0, { fence, kind: "llm", inputHash: "abc" }));
     await abortAllDurableObjects();
     const done = await worker.completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid for" });
-    expect(done).toMatchObject({ status: "completed", attempts: 1, kind: "llm", inputHash: "abc", result: "paid for" });
+    expect(done).toMatchObject({
+      status: "completed",
+      attempts: 1,
+      kind: "llm",
+      inputHash: "abc",
+      result: "paid for",
+    });
   });
 
   it("rebuilds from D1 after its storage is wiped, and goes on under the same lease (R17)", async () => {
@@ -231,7 +249,8 @@ describe("losing the object", () => {
     finished = true;
     await chaos;
     expect(results.map(({ result }) => result)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
-    for (const { record } of results) expect(record).toMatchObject({ status: "completed", stepCount: 12, takeovers: 0 });
+    for (const { record } of results)
+      expect(record).toMatchObject({ status: "completed", stepCount: 12, takeovers: 0 });
     expect(ran.size).toBe(96);
   }, 60_000);
 });
@@ -286,7 +305,13 @@ describe("retention (R19)", () => {
     const { runId, fence } = await claim();
     await store().beginStep(aStep(runId, 0, { fence }));
     await store().completeStep({ runId, stepIndex: 0, fence, result: "kept" });
-    await store().endRun({ runId, workerId: "worker-1", fence, status, ...(status === "completed" && { result: 7 }) });
+    await store().endRun({
+      runId,
+      workerId: "worker-1",
+      fence,
+      status,
+      ...(status === "completed" && { result: 7 }),
+    });
     return runId;
   };
 
@@ -340,7 +365,14 @@ describe("retention (R19)", () => {
 describe("the wire (R20, R21)", () => {
   it("refuses a version that it does not know, and a run that is not its own, in an envelope", async () => {
     const stub = env.RUNS.getByName(newRunId());
-    const request = { op: "renew", runId: "another", requestId: "r", workerId: "w", leaseMs: 1, fence: null } as const;
+    const request = {
+      op: "renew",
+      runId: "another",
+      requestId: "r",
+      workerId: "w",
+      leaseMs: 1,
+      fence: null,
+    } as const;
     const unknown = { v: 2, ack: "record", request } as never;
     expect(await stub.submit(unknown)).toMatchObject({ ok: false, error: { code: "invalid_input" } });
     const stray = { v: 1, ack: "record", request } as const;

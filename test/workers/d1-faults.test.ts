@@ -22,7 +22,7 @@ interface Home {
 }
 
 const homes: Record<string, (db: FaultyDatabase, clock: TestClock) => Home> = {
-  "D1DurableRunStore": (db, clock) => ({
+  D1DurableRunStore: (db, clock) => ({
     open: () => new D1DurableRunStore(db, { clock }),
     settle: async () => {},
   }),
@@ -40,7 +40,10 @@ describe.each(Object.entries(homes))("over %s", (_name, makeHome) => {
   afterEach(resetFaults);
 
   /** Runs four steps while batches fail as told, and checks that each ran once and that D1 has it all. */
-  async function survives(fault: (batch: BatchInfo) => DatabaseFault, hurry = false): Promise<FaultyDatabase> {
+  async function survives(
+    fault: (batch: BatchInfo) => DatabaseFault,
+    hurry = false,
+  ): Promise<FaultyDatabase> {
     const clock = new TestClock();
     const db = new FaultyDatabase(env.DB, clock);
     db.fault = fault;
@@ -71,31 +74,39 @@ describe.each(Object.entries(homes))("over %s", (_name, makeHome) => {
     expect(ran).toEqual([0, 1, 2, 3]);
     const kept = await rows(runId);
     expect(kept.run).toMatchObject({ status: "completed", fence: 1, result: '"done"' });
-    expect(kept.steps).toMatchObject([0, 1, 2, 3].map((i) => ({ step_index: i, status: "completed", attempts: 1 })));
+    expect(kept.steps).toMatchObject(
+      [0, 1, 2, 3].map((i) => ({ step_index: i, status: "completed", attempts: 1 })),
+    );
     expect(kept.steps.map((step) => step["result"])).toEqual([0, 1, 2, 3].map((i) => `{"i":${i}}`));
     return db;
   }
 
-  it.each(["before", "after"] as const)("a run survives each D1 call failing once %s its commit", async (when) => {
-    const { batches } = await survives(() => "none");
-    let failed = 0;
-    for (let number = 1; number <= batches; number += 1) {
-      const db = await survives((batch) => (batch.number === number ? when : "none"));
-      failed += db.faults;
-    }
-    // Group commit may need fewer calls than the run without faults did.
-    expect(failed).toBeGreaterThan(batches / 2);
-  });
+  it.each(["before", "after"] as const)(
+    "a run survives each D1 call failing once %s its commit",
+    async (when) => {
+      const { batches } = await survives(() => "none");
+      let failed = 0;
+      for (let number = 1; number <= batches; number += 1) {
+        const db = await survives((batch) => (batch.number === number ? when : "none"));
+        failed += db.faults;
+      }
+      // Group commit may need fewer calls than the run without faults did.
+      expect(failed).toBeGreaterThan(batches / 2);
+    },
+  );
 
-  it.each(["before", "after"] as const)("a run survives two of five D1 calls failing %s their commit", async (when) => {
-    let failed = 0;
-    for (let seed = 1; seed <= 5; seed += 1) {
-      const random = seededRandom(seed);
-      const db = await survives(() => (random() < 0.4 ? when : "none"), true);
-      failed += db.faults;
-    }
-    expect(failed).toBeGreaterThan(5);
-  });
+  it.each(["before", "after"] as const)(
+    "a run survives two of five D1 calls failing %s their commit",
+    async (when) => {
+      let failed = 0;
+      for (let seed = 1; seed <= 5; seed += 1) {
+        const random = seededRandom(seed);
+        const db = await survives(() => (random() < 0.4 ? when : "none"), true);
+        failed += db.faults;
+      }
+      expect(failed).toBeGreaterThan(5);
+    },
+  );
 
   it("a run survives a D1 call that stalls for 60 s, whichever it is, and its late commit", async () => {
     const { batches } = await survives(() => "none");
@@ -189,7 +200,11 @@ describe("with D1 down after the claim", () => {
     // Heartbeats never wait for D1.
     expect((await store.renewLease({ runId, workerId: "w", fence })).ok).toBe(true);
     db.fault = () => "none";
-    expect(await store.completeStep(complete)).toMatchObject({ status: "completed", result: "paid for", attempts: 1 });
+    expect(await store.completeStep(complete)).toMatchObject({
+      status: "completed",
+      result: "paid for",
+      attempts: 1,
+    });
     stopTime();
     expect((await rows(runId)).steps).toMatchObject([{ status: "completed", result: '"paid for"' }]);
   });
@@ -217,7 +232,8 @@ async function rows(runId: string): Promise<{
   steps: Record<string, unknown>[];
   events: Record<string, unknown>[];
 }> {
-  const read = async (query: string) => (await env.DB.prepare(query).bind(runId).all<Record<string, unknown>>()).results;
+  const read = async (query: string) =>
+    (await env.DB.prepare(query).bind(runId).all<Record<string, unknown>>()).results;
   return {
     run: (await read("SELECT * FROM durable_runs WHERE run_id = ?1"))[0],
     steps: await read("SELECT * FROM durable_steps WHERE run_id = ?1 ORDER BY step_index"),

@@ -10,6 +10,11 @@ describeRecovery("CoordinatedDurableRunStore, ack: coordinator,", {
     const clock = new TestClock();
     faults.clock = clock;
     const open = () => new CoordinatedDurableRunStore(env.RUNS, { ack: "coordinator" });
-    return { store: open(), clock, reopen: open, disasters: { aborted: abort, evicted: evict, wiped: wipeOnceRecorded } };
+    return {
+      store: open(),
+      clock,
+      reopen: open,
+      disasters: { aborted: abort, evicted: evict, wiped: wipeOnceRecorded },
+    };
   },
 });

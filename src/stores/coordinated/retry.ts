@@ -30,7 +30,9 @@ export async function callFresh<T>(
       const fault = classifyFault(error);
       if (fault === "defect") throw error;
       if (fault === "overloaded" || attempt >= attempts) {
-        throw new DurableStoreUnavailableError(`the coordinator could not answer: ${messageOf(error)}`, { cause: error });
+        throw new DurableStoreUnavailableError(`the coordinator could not answer: ${messageOf(error)}`, {
+          cause: error,
+        });
       }
       await clock.sleep(backoffMs(attempt, baseMs, maxMs));
     }

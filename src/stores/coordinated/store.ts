@@ -72,7 +72,7 @@ class RpcJournal implements Journal {
 
   async body(runId: string, ref: string): Promise<string> {
     const texts: string[] = [];
-    for (let next: number | null = 0; next !== null; ) {
+    for (let next: number | null = 0; next !== null;) {
       const first: number = next;
       const piece = await this.#read(runId, (coordinator) => coordinator.readBody(ref, first));
       texts.push(piece.text);
@@ -118,7 +118,15 @@ class RpcJournal implements Journal {
     if (request.op === "begin" && answer.ok) {
       const { requestId, intent, kind, inputHash, timeoutMs, caught } = request;
       const { attempts } = (answer.value as { step: StepState }).step;
-      this.#begun.set(stepKey(request), { requestId, intent, kind, inputHash, timeoutMs, caught, attempt: attempts });
+      this.#begun.set(stepKey(request), {
+        requestId,
+        intent,
+        kind,
+        inputHash,
+        timeoutMs,
+        caught,
+        attempt: attempts,
+      });
     } else if (request.op === "complete" || request.op === "fail") {
       this.#begun.delete(stepKey(request));
     }

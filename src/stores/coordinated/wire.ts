@@ -27,7 +27,9 @@ export interface WireMessage<O extends Op = Op> {
   readonly body?: Uint8Array;
 }
 
-export type Envelope<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ErrorData };
+export type Envelope<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: ErrorData };
 
 /** What a client may read; one method each. */
 export interface CoordinatorReads {

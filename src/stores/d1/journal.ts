@@ -17,7 +17,15 @@ import { subjectOf } from "../journal.ts";
 import type { Chunk } from "../sql/bodies.ts";
 import { chunkCount, splitBody } from "../sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../sql/rows.ts";
-import { fromEventRow, fromRunRow, fromStepRow, toEventRow, toRunRow, toStepRow, toTagRows } from "../sql/rows.ts";
+import {
+  fromEventRow,
+  fromRunRow,
+  fromStepRow,
+  toEventRow,
+  toRunRow,
+  toStepRow,
+  toTagRows,
+} from "../sql/rows.ts";
 import * as sql from "../sql/statements.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "./database.ts";
 import { runBatch, STALE, StaleSliceError } from "./database.ts";
@@ -83,7 +91,9 @@ export class D1Journal implements Journal {
       if (settled) return this.#answer(request, decision, tail);
       recalled = undefined;
     }
-    throw new DurableStoreUnavailableError(`run "${request.runId}" changed under ${MAX_ROUNDS} attempts to write to it`);
+    throw new DurableStoreUnavailableError(
+      `run "${request.runId}" changed under ${MAX_ROUNDS} attempts to write to it`,
+    );
   }
 
   async run(runId: string): Promise<CountedRun | null> {
@@ -122,7 +132,11 @@ export class D1Journal implements Journal {
   }
 
   /** The rows that the answer needs, or `undefined` when the slice was stale. When it throws, the outcome is unknown. */
-  async #commit(request: Request, slice: LoadedSlice, { run, step, event }: Change): Promise<unknown[][] | undefined> {
+  async #commit(
+    request: Request,
+    slice: LoadedSlice,
+    { run, step, event }: Change,
+  ): Promise<unknown[][] | undefined> {
     const { runId } = request;
     const revision = Math.max(slice.run?.revision ?? 0, slice.step?.revision ?? 0) + 1;
     const statements: D1PreparedStatementLike[] = [];
@@ -159,7 +173,8 @@ export class D1Journal implements Journal {
   /** What an answer needs beyond the decision, read in the same round trip as the commit. */
   #tail({ op, runId }: Request): D1PreparedStatementLike[] {
     if (op === "end") return [this.#prepare(sql.SELECT_RUN, runId)];
-    if (op === "claim") return [this.#prepare(sql.SELECT_RUN, runId), this.#prepare(sql.SELECT_STEPS, runId, 0)];
+    if (op === "claim")
+      return [this.#prepare(sql.SELECT_RUN, runId), this.#prepare(sql.SELECT_STEPS, runId, 0)];
     return [];
   }
 
@@ -232,7 +247,9 @@ export class D1Journal implements Journal {
   async #writeChunks(runId: string, chunks: Chunk[]): Promise<void> {
     for (let at = 0; at < chunks.length; at += CHUNKS_A_BATCH) {
       const some = chunks.slice(at, at + CHUNKS_A_BATCH);
-      await this.#batch(some.map(({ ref, chunk, text }) => this.#prepare(sql.INSERT_CHUNK, runId, ref, chunk, text)));
+      await this.#batch(
+        some.map(({ ref, chunk, text }) => this.#prepare(sql.INSERT_CHUNK, runId, ref, chunk, text)),
+      );
     }
   }
 

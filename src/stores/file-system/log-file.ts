@@ -136,16 +136,13 @@ export class LogFile {
     return counted;
   }
 
-  /** In one write, so that lines of several writers never mix. */
+  /**
+   * In one write, so that lines of several writers never mix. When it is cut short, the line does not count, and the
+   * next try says why.
+   */
   #append(file: number, line: string): void {
     const bytes = Buffer.from(this.#tornTail ? `\n${line}\n` : `${line}\n`);
-    const bytesWritten = writeSync(file, bytes, 0, bytes.length, null);
-    // The rest must not follow in a second write: another writer may have come in between.
-    if (bytesWritten < bytes.length) {
-      throw new DurableStoreUnavailableError(
-        `only ${bytesWritten} of ${bytes.length} bytes could be appended to ${this.#path}: is the disk full?`,
-      );
-    }
+    writeSync(file, bytes, 0, bytes.length, null);
   }
 
   #create(): number {

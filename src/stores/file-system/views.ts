@@ -67,7 +67,7 @@ async function replaceFile(path: string, value: unknown, { sync }: { sync: boole
   }
 }
 
-/** What a killed process left. That another one is about to rename its own does no harm: ours is the newer view. */
+/** What a killed process left. A live one may lose its view to this: ours is written until it shows what stands. */
 function removeLeftovers(directory: string): void {
   for (const name of readdirSync(directory)) {
     if (name.endsWith(".tmp")) rmSync(join(directory, name), { force: true });

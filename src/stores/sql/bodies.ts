@@ -41,7 +41,7 @@ function splitText(text: string): string[] {
   const encoder = new TextEncoder();
   const piece = new Uint8Array(CHUNK_BYTES);
   const pieces: string[] = [];
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const { read } = encoder.encodeInto(text.slice(at, at + CHUNK_BYTES), piece);
     // A surrogate pair cut by the slice is left for the next piece.
     const end = at + read;

@@ -1,0 +1,160 @@
+/**
+ * For tests of the ledger: requests with defaults, and the smallest journal there can be, a few maps.
+ *
+ * Whatever a rule is shown is frozen, so that one that wrote into its slice or its request would throw.
+ */
+import type { ErrorData } from "../../src/contract/errors.ts";
+import { decide } from "../../src/ledger/decide.ts";
+import type {
+  BeginFacts,
+  BeginRequest,
+  ClaimRequest,
+  CompleteRequest,
+  Decision,
+  EmitRequest,
+  EndRequest,
+  FailRequest,
+  RenewRequest,
+  Replies,
+  Request,
+} from "../../src/ledger/requests.ts";
+import type { Change, EventState, RunState, Slice, StepState } from "../../src/ledger/state.ts";
+
+export const LEASE_MS = 30_000;
+const RUN = { runId: "run-1" };
+
+export function claimOf(over: Partial<ClaimRequest> = {}): ClaimRequest {
+  return {
+    op: "claim",
+    ...RUN,
+    requestId: "claim-1",
+    workerId: "ann",
+    leaseMs: LEASE_MS,
+    manifestHash: "hash-1",
+    projectId: "project",
+    scenarioId: null,
+    task: '{"id":"task"}',
+    input: { text: "{}" },
+    tags: null,
+    ...over,
+  };
+}
+
+export function renewOf(over: Partial<RenewRequest> = {}): RenewRequest {
+  return { op: "renew", ...RUN, requestId: "renew-1", workerId: "ann", leaseMs: LEASE_MS, fence: 1, ...over };
+}
+
+export function factsOf(over: Partial<BeginFacts> = {}): BeginFacts {
+  return { requestId: "begin-1", intent: "fetch", kind: "tool", inputHash: "", timeoutMs: null, caught: [], ...over };
+}
+
+export function beginOf(over: Partial<BeginRequest> = {}): BeginRequest {
+  return { op: "begin", ...RUN, ...factsOf(), fence: 1, stepIndex: 0, ...over };
+}
+
+export function completeOf(over: Partial<CompleteRequest> = {}): CompleteRequest {
+  return { op: "complete", ...RUN, ...END_STEP, requestId: "complete-1", result: { text: '"page"' }, ...over };
+}
+
+export function failOf(over: Partial<FailRequest> = {}): FailRequest {
+  return { op: "fail", ...RUN, ...END_STEP, requestId: "fail-1", error: '{"message":"no route"}', ...over };
+}
+
+export function endOf(over: Partial<EndRequest> = {}): EndRequest {
+  return {
+    op: "end",
+    ...RUN,
+    requestId: "end-1",
+    workerId: "ann",
+    fence: 1,
+    status: "completed",
+    outcome: null,
+    result: { text: '"report"' },
+    error: null,
+    ...over,
+  };
+}
+
+export function emitOf(over: Partial<EmitRequest> = {}): EmitRequest {
+  return { op: "emit", ...RUN, requestId: "emit-1", key: "approved", payload: { text: "1" }, ...over };
+}
+
+const END_STEP = { fence: 1, stepIndex: 0, attempt: null, begun: null };
+
+/** All that a run is, at one moment. */
+export interface Snapshot {
+  readonly run: RunState | null;
+  readonly steps: ReadonlyMap<number, StepState>;
+  readonly events: ReadonlyMap<string, EventState>;
+}
+
+export class TinyJournal {
+  /** The store's clock. */
+  now = 1_000_000;
+  run: RunState | null = null;
+  readonly #steps = new Map<number, StepState>();
+  readonly #events = new Map<string, EventState>();
+
+  decide<R extends Request>(request: R): Decision<R["op"]> {
+    const slice: Slice = {
+      run: this.run,
+      step: "stepIndex" in request ? (this.#steps.get(request.stepIndex) ?? null) : null,
+      event: "key" in request ? (this.#events.get(request.key) ?? null) : null,
+    };
+    return decide(deepFreeze(slice), deepFreeze<Request>(request), this.now) as Decision<R["op"]>;
+  }
+
+  /** Decides and commits the change, if there is one. */
+  submit<R extends Request>(request: R): Decision<R["op"]> {
+    const decision = this.decide(request);
+    if (decision.ok) this.commit(decision.change);
+    return decision;
+  }
+
+  commit(change: Change): void {
+    if (change.run) this.run = change.run;
+    if (change.step) this.#steps.set(change.step.stepIndex, change.step);
+    if (change.event) this.#events.set(change.event.key, change.event);
+  }
+
+  /** The reply; fails the test on a refusal. */
+  accepts<R extends Request>(request: R): Replies[R["op"]] {
+    const decision = this.submit(request);
+    if (!decision.ok) throw new Error(`refused: ${decision.error.message}`);
+    return decision.reply;
+  }
+
+  /** The reply of a request that changes nothing; fails the test on a refusal or a change. */
+  answers<R extends Request>(request: R): Replies[R["op"]] {
+    const decision = this.decide(request);
+    if (!decision.ok) throw new Error(`refused: ${decision.error.message}`);
+    if (Object.keys(decision.change).length > 0) throw new Error(`changes ${JSON.stringify(decision.change)}`);
+    return decision.reply;
+  }
+
+  /** What a refused request is told; fails the test if it is accepted. A refusal cannot carry a change. */
+  refuses(request: Request): ErrorData {
+    const decision = this.decide(request);
+    if (decision.ok) throw new Error(`accepted, with the change ${JSON.stringify(decision.change)}`);
+    if ("change" in decision) throw new Error("a refusal brings a change");
+    return decision.error;
+  }
+
+  step(stepIndex = 0): StepState {
+    const step = this.#steps.get(stepIndex);
+    if (!step) throw new Error(`no step ${stepIndex}`);
+    return step;
+  }
+
+  snapshot(): Snapshot {
+    return { run: this.run, steps: new Map(this.#steps), events: new Map(this.#events) };
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}
