@@ -1,164 +1,221 @@
 /**
- * The invariants of the ledger, over random sequences of requests: three workers with the fences that they were told
- * (so, often, stale ones), time that jumps, late duplicates of earlier requests, lost begins.
- *
- * A failing run prints its seed and its shortest sequence.
+ * The invariants of the ledger, over random histories of a run. A failure prints its seed and its shortest history.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { StepKind } from "../src/contract/types.ts";
-import type { BeginFacts, Decision, Op, Request } from "../src/ledger/requests.ts";
+import type { Decision } from "../src/ledger/requests.ts";
 import { leaseIsLive } from "../src/ledger/state.ts";
-import type { Snapshot } from "./helpers/ledger.ts";
-import {
-  beginOf,
-  claimOf,
-  completeOf,
-  emitOf,
-  endOf,
-  factsOf,
-  failOf,
-  renewOf,
-  TinyJournal,
-} from "./helpers/ledger.ts";
+import { history, type Moment } from "./helpers/ledger-play.ts";
 
-const WORKERS = ["ann", "bob", "cat"];
-
-/** Which fence a worker sends: the one that it was told last, none, or one that it cannot have. */
-type FenceChoice = "told" | "none" | "older" | "newer";
-
-interface FactsChoice {
-  readonly otherIntent: boolean;
-  readonly kind: StepKind;
-  readonly inputHash: string;
-  readonly timeoutMs: number | null;
-  readonly caught: readonly number[];
+/** Holds at each moment of each history. */
+function always(invariant: (moment: Moment) => void): void {
+  throughout((moments) => {
+    for (const moment of moments) invariant(moment);
+  });
 }
 
-type Command =
-  | { readonly do: "wait"; readonly ms: number }
-  /** Sends an earlier request again, late. */
-  | { readonly do: "duplicate"; readonly back: number }
-  | { readonly do: "claim"; readonly worker: string; readonly leaseMs: number; readonly manifestHash: string }
-  | { readonly do: "renew"; readonly worker: string; readonly leaseMs: number; readonly fence: FenceChoice }
-  | {
-      readonly do: "begin";
-      readonly worker: string;
-      readonly fence: FenceChoice;
-      readonly stepIndex: number;
-      readonly facts: FactsChoice;
-    }
-  | {
-      readonly do: "complete" | "fail";
-      readonly worker: string;
-      readonly fence: FenceChoice;
-      readonly stepIndex: number;
-      /** Beside the attempt on record; `null`: the caller does not say. */
-      readonly attempt: number | null;
-      readonly facts: FactsChoice | null;
-    }
-  | { readonly do: "end"; readonly worker: string; readonly fence: FenceChoice; readonly status: "completed" | "failed" }
-  | { readonly do: "emit"; readonly key: string };
+function throughout(invariant: (moments: readonly Moment[]) => void): void {
+  fc.assert(fc.property(history, invariant), { numRuns: 300 });
+}
 
-const worker = fc.constantFrom(...WORKERS);
-const leaseMs = fc.integer({ min: 1, max: 100 });
-const stepIndex = fc.integer({ min: 0, max: 2 });
-const fence = rarely<FenceChoice>("told", "none", "older", "newer");
-const facts: fc.Arbitrary<FactsChoice> = fc.record({
-  otherIntent: rarely(false, true),
-  kind: rarely<StepKind>("tool", "llm"),
-  inputHash: rarely("", "in-1", "in-2"),
-  timeoutMs: fc.constantFrom(null, 0, 50),
-  caught: fc.subarray([0, 1, 2]),
+describe("leases and fences", () => {
+  test("at most one worker has been told of a lease that still counts (R5)", () => {
+    throughout((moments) => {
+      /** By worker: until when it may believe that it holds the run. */
+      const until = new Map<string, number>();
+      for (const { request, now, decision, after } of moments) {
+        if (!decision.ok) continue;
+        if (request.op === "claim" && after.run?.leaseExpiresAt) until.set(request.workerId, after.run.leaseExpiresAt);
+        if (request.op === "renew" && "leaseExpiresAt" in decision.reply && decision.reply.leaseExpiresAt !== null) {
+          until.set(request.workerId, decision.reply.leaseExpiresAt);
+        }
+        if (request.op === "end") until.delete(request.workerId);
+        expect([...until.values()].filter((expiry) => expiry > now).length).toBeLessThanOrEqual(1);
+      }
+    });
+  });
+
+  test("the fence grows by one at each claim that is granted, and never else (R5)", () => {
+    always(({ request, decision, before, after }) => {
+      const granted = request.op === "claim" && decision.ok && decision.change.run !== undefined;
+      expect(after.run?.fence ?? 0).toBe((before.run?.fence ?? 0) + (granted ? 1 : 0));
+    });
+  });
+
+  test("a mutation under a lower fence is always refused with lease_lost (R5)", () => {
+    always(({ request, decision, before }) => {
+      if (!("fence" in request) || request.fence === null || !before.run || request.fence >= before.run.fence) return;
+      if (request.op === "renew") expect(decision).toEqual({ ok: true, reply: { leaseExpiresAt: null }, change: {} });
+      else expect(decision).toMatchObject({ ok: false, error: { code: "lease_lost" } });
+    });
+  });
+
+  test("a renewal extends only a lease that lives, of the worker that claimed last (R8)", () => {
+    always(({ request, decision, before, after, now }) => {
+      if (request.op !== "renew" || !decision.ok || !before.run) return;
+      const holds = leaseIsLive(before.run, now) && before.run.workerId === request.workerId;
+      if (after.run?.leaseExpiresAt !== before.run.leaseExpiresAt) expect(holds).toBe(true);
+      if (!holds) expect(decision.reply).toEqual({ leaseExpiresAt: null });
+    });
+  });
+
+  test("a lease is set exactly while the run is running, and an end releases it", () => {
+    always(({ request, decision, after, now }) => {
+      if (!after.run) return;
+      expect(after.run.leaseExpiresAt !== null).toBe(after.run.status === "running");
+      if (request.op === "end" && decision.ok) {
+        expect(after.run).toMatchObject({ status: request.status, leaseExpiresAt: null });
+        expect(leaseIsLive(after.run, now)).toBe(false);
+      }
+    });
+  });
 });
 
-const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("wait"), ms: fc.integer({ min: 0, max: 120 }) }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant("duplicate"), back: fc.nat({ max: 12 }) }) },
-  {
-    weight: 5,
-    arbitrary: fc.record({ do: fc.constant("claim"), worker, leaseMs, manifestHash: rarely("hash-1", "hash-2") }),
-  },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant("renew"), worker, leaseMs, fence }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("begin"), worker, fence, stepIndex, facts }) },
-  {
-    weight: 8,
-    arbitrary: fc.record({
-      do: fc.constantFrom("complete", "fail"),
-      worker,
-      fence,
-      stepIndex,
-      attempt: fc.constantFrom(null, 0, 0, 0, -1, 1, 2),
-      facts: fc.option(facts),
-    }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      do: fc.constant("end"),
-      worker,
-      fence,
-      status: fc.constantFrom("completed", "failed", "failed"),
-    }),
-  },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("emit"), key: fc.constantFrom("approved", "rejected") }) },
-);
+describe("what stands", () => {
+  test("a completed step never changes", () => {
+    always(({ before, after }) => {
+      for (const [index, step] of before.steps) {
+        if (step.status === "completed") expect(after.steps.get(index)).toEqual(step);
+      }
+    });
+  });
 
-/** One request, and all that it did. */
-interface Moment {
-  readonly request: Request;
-  readonly now: number;
-  readonly before: Snapshot;
-  readonly decision: Decision;
-  readonly after: Snapshot;
-  /** What the same slice decided when it was asked twice. */
-  readonly decidedAgain: Decision;
-  /** What the very same request, sent once more at once, was answered. */
-  readonly repeated: Decision;
-}
+  test("the first emit of a key wins, for good", () => {
+    throughout((moments) => {
+      const first = new Map<string, Moment["request"]>();
+      for (const { request, after } of moments) {
+        if (request.op === "emit" && !first.has(request.key)) first.set(request.key, request);
+        expect(after.events.size).toBe(first.size);
+        for (const [key, { requestId }] of first) {
+          expect(after.events.get(key)).toMatchObject({ requestId, payload: { text: JSON.stringify(requestId) } });
+        }
+      }
+    });
+  });
 
-/** Applies the commands, one by one, to a run that does not exist yet. */
-function play(commands: readonly Command[]): Moment[] {
-  const journal = new TinyJournal();
-  const told = new Map<string, number>();
-  const moments: Moment[] = [];
-  for (const [i, each] of commands.entries()) {
-    if (each.do === "wait") {
-      journal.now += each.ms;
-      continue;
-    }
-    const request =
-      each.do === "duplicate" ? moments.at(-1 - each.back)?.request : requestOf(each, `request-${i}`, journal, told);
-    if (!request) continue;
-    const before = journal.snapshot();
-    const decidedAgain = journal.decide(request);
-    const decision = journal.submit(request);
-    const after = journal.snapshot();
-    const repeated = journal.decide(request);
-    moments.push({ request, now: journal.now, before, decision, after, decidedAgain, repeated });
-    if (request.op === "claim" && decision.ok && after.run) told.set(request.workerId, after.run.fence);
+  test("a completed run never changes", () => {
+    always(({ before, after }) => {
+      if (before.run?.status === "completed") expect(after.run).toEqual(before.run);
+    });
+  });
+
+  test("no step changes while its run is not running", () => {
+    always(({ before, after }) => {
+      if (before.run?.status !== "running") expect(after.steps).toEqual(before.steps);
+    });
+  });
+
+  test("a step keeps its intent, kind, deadline and input, its attempts only grow, and so does what it caught", () => {
+    always(({ before, after }) => {
+      for (const [index, was] of before.steps) {
+        const { intent, kind, inputHash, deadlineAt } = was;
+        expect(after.steps.get(index)).toMatchObject({
+          intent,
+          kind,
+          ...(inputHash !== "" && { inputHash }),
+          ...(deadlineAt !== null && { deadlineAt }),
+          caught: expect.arrayContaining([...was.caught]) as number[],
+        });
+        expect(after.steps.get(index)?.attempts).toBeGreaterThanOrEqual(was.attempts);
+      }
+    });
+  });
+
+  test("a run keeps its manifest and the time of its creation", () => {
+    always(({ before, after }) => {
+      if (!before.run) return;
+      const { manifestHash, projectId, task, input, createdAt } = before.run;
+      expect(after.run).toMatchObject({ manifestHash, projectId, task, input, createdAt });
+    });
+  });
+});
+
+describe("each decision", () => {
+  test("that refuses brings no change, and the run stays as it was", () => {
+    always(({ decision, before, after }) => {
+      if (decision.ok) return;
+      expect(decision).not.toHaveProperty("change");
+      expect(after).toEqual(before);
+    });
+  });
+
+  test("depends on nothing but the slice, the request and the instant (R1)", () => {
+    always(({ decision, again }) => expect(again).toEqual(decision));
+  });
+
+  test("changes only what its request is about", () => {
+    always(({ request, decision }) => {
+      if (!decision.ok) return;
+      const subject = { claim: "run", renew: "run", end: "run", begin: "step", complete: "step", fail: "step", emit: "event" };
+      expect(Object.keys(decision.change).filter((key) => key !== subject[request.op])).toEqual([]);
+    });
+  });
+
+  test("is the same when the very same request comes again at once, and then changes nothing (R20)", () => {
+    always(({ request, decision, repeated, after }) => {
+      expect(answerOf(repeated)).toEqual(answerOf(decision));
+      if (!repeated.ok) return;
+      // A renewal writes again, what stands.
+      if (request.op === "renew") expect(repeated.change.run ?? after.run).toEqual(after.run);
+      else expect(repeated.change).toEqual({});
+    });
+  });
+});
+
+test("the random histories come by every outcome there is", () => {
+  const seen = new Set<string>();
+  for (const moments of fc.sample(history, { numRuns: 300, seed: 1 })) {
+    for (const { request, decision } of moments) seen.add(`${request.op}: ${outcomeOf(decision)}`);
   }
-  return moments;
+  expect([...seen].sort()).toEqual([
+    "begin: accepted",
+    "begin: lease_lost",
+    "begin: run_not_found",
+    "begin: standing",
+    "begin: step_divergence",
+    "begin: step_input_mismatch",
+    "claim: accepted",
+    "claim: lease_held",
+    "claim: manifest_mismatch",
+    "claim: standing",
+    "complete: accepted",
+    "complete: lease_lost",
+    "complete: run_not_found",
+    "complete: standing",
+    "complete: step_divergence",
+    "complete: step_input_mismatch",
+    "complete: step_not_running",
+    "emit: accepted",
+    "emit: standing",
+    "end: accepted",
+    "end: lease_lost",
+    "end: run_not_found",
+    "end: standing",
+    "fail: accepted",
+    "fail: lease_lost",
+    "fail: run_not_found",
+    "fail: standing",
+    "fail: step_divergence",
+    "fail: step_input_mismatch",
+    "fail: step_not_running",
+    "renew: accepted",
+    "renew: run_not_found",
+    "renew: standing",
+  ]);
+});
+
+function outcomeOf(decision: Decision): string {
+  if (!decision.ok) return decision.error.code;
+  return Object.keys(decision.change).length > 0 ? "accepted" : "standing";
 }
 
-function requestOf(
-  each: Exclude<Command, { do: "wait" | "duplicate" }>,
-  requestId: string,
-  { run, ...journal }: TinyJournal & { run: TinyJournal["run"] },
-  told: ReadonlyMap<string, number>,
-): Request {
-  void journal;
-  const fenceOf = (choice: FenceChoice, who: string): number | null => {
-    const standing = run?.fence ?? 0;
-    if (choice === "none") return null;
-    if (choice === "older") return Math.max(0, standing - 1);
-    return choice === "newer" ? standing + 1 : (told.get(who) ?? 0);
-  };
-  void fenceOf;
-  void each;
-  return claimOf({ requestId });
-}
-
-function rarely<T>(usual: T, ...others: T[]): fc.Arbitrary<T> {
-  return fc.oneof({ weight: 8 * others.length, arbitrary: fc.constant(usual) }, ...others.map((other) => fc.constant(other)));
+/**
+ * What a caller sees of a decision. `accepted` tells a journal of a completion or an end which body to answer with, the
+ * request's or the record's, and the two are the same when a request is repeated; of an emit the caller sees it too.
+ */
+function answerOf(decision: Decision): unknown {
+  if (!decision.ok) return decision.error;
+  if ("event" in decision.reply) return decision.reply;
+  const { accepted: _, ...seen } = { accepted: undefined, ...decision.reply };
+  return seen;
 }

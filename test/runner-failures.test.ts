@@ -210,7 +210,7 @@ describe("a result that JSON cannot carry fails its step, naming the place, and 
     const world = newWorld();
     const text = "x".repeat(16 * 1024 * 1024 - 2);
     const { steps } = await world.run(async (ctx) => void (await ctx.step("make it", async () => text)));
-    expect((steps[0]?.result as string).length).toBe(text.length);
+    expect(steps[0]?.result === text).toBe(true);
   });
 });
 

@@ -25,8 +25,8 @@ export const LIMITS = {
   leaseMs: 86_400_000,
   /** A step's result, an event's payload, a run's input or result: 16 MiB. */
   payloadBytes: 16 * 1_024 * 1_024,
-  /** A run's task or outcome: 1 MiB. */
-  smallPayloadBytes: 1_024 * 1_024,
+  /** A run's task or outcome, which lie in the run's own row: 256 KiB. */
+  smallPayloadBytes: 256 * 1_024,
   /** What is kept of an error's message and of its stack, each. */
   errorTextBytes: 16_384,
 } as const;

@@ -103,7 +103,7 @@ export class RunCache {
       for (const chunk of chunks) this.#saveChunk(chunk);
       for (const step of begun) this.#saveSteps([toStepRow(this.#runId, step, step.revision)]);
       if (change.run) {
-        this.#save(statements.UPSERT_RUNS, [toRunRow(change.run, revision)]);
+        this.#saveRun(change.run, revision);
         writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
       }
       if (change.step) this.#saveSteps([toStepRow(this.#runId, change.step, revision)]);
@@ -137,7 +137,7 @@ export class RunCache {
         statements.INSERT_EVENTS,
         events.map((event) => toEventRow(this.#runId, event, event.revision)),
       );
-      if (run) this.#save(statements.UPSERT_RUNS, [toRunRow(run, run.revision)]);
+      if (run) this.#saveRun(run, run.revision);
     });
     const revisions = [...steps, ...events, ...(run ? [run] : [])].map((row) => row.revision);
     this.#revision = revisions.reduce((highest, revision) => Math.max(highest, revision), this.#revision);
@@ -247,6 +247,10 @@ export class RunCache {
       this.#exists = true;
     }
     this.#storage.transactionSync(writes);
+  }
+
+  #saveRun(run: RunState, revision: number): void {
+    this.#storage.sql.exec(statements.UPSERT_RUN, ...toRunRow(run, revision));
   }
 
   #saveSteps(rows: unknown[][]): void {

@@ -38,6 +38,12 @@ export interface RecorderInput {
   readonly deadlineMs: number;
 }
 
+/** A statement and its parameters. */
+interface Write {
+  readonly statement: string;
+  readonly values: readonly Cell[];
+}
+
 export class Recorder {
   readonly #input: RecorderInput;
   #current: Promise<void> | undefined;
@@ -118,13 +124,14 @@ export class Recorder {
     const { cache, runId } = this.#input;
     const bodies: string[] = [];
     const note = (body: Body | null): void => void (body && "ref" in body && bodies.push(body.ref));
-    const params: { statement: string; json: string }[] = [];
+    const writes: Write[] = [];
     if (taken.run !== null && run !== null) {
       note(run.input);
       note(run.result);
-      params.push({ statement: sql.UPSERT_RUNS, json: JSON.stringify([toRunRow(run, taken.run)]) });
-      if (run.tags !== null)
-        params.push({ statement: sql.INSERT_TAGS, json: JSON.stringify(toTagRows(run)) });
+      writes.push({ statement: sql.UPSERT_RUN, values: toRunRow(run, taken.run) });
+      if (run.tags !== null) {
+        writes.push({ statement: sql.INSERT_TAGS, values: [JSON.stringify(toTagRows(run))] });
+      }
     }
     const steps: Cell[][] = [];
     for (const stepIndex of [...taken.steps.keys()].sort((a, b) => a - b)) {
@@ -140,9 +147,12 @@ export class Recorder {
       note(event.payload);
       events.push(toEventRow(runId, event, event.revision));
     }
-    for (const json of inParams(steps)) params.push({ statement: sql.UPSERT_STEPS, json });
-    for (const json of inParams(events)) params.push({ statement: sql.INSERT_EVENTS, json });
-    return { bodies, rows: inBatches(params, (one) => this.#prepare(one.statement, one.json)) };
+    for (const json of inParams(steps)) writes.push({ statement: sql.UPSERT_STEPS, values: [json] });
+    for (const json of inParams(events)) writes.push({ statement: sql.INSERT_EVENTS, values: [json] });
+    const rows = inBatches(writes).map((batch) =>
+      batch.map((one) => this.#prepare(one.statement, ...one.values)),
+    );
+    return { bodies, rows };
   }
 
   async #sendChunks(ref: string, run: RunState | null): Promise<void> {
@@ -164,7 +174,7 @@ export class Recorder {
     await runBatch(db, [...guard, ...statements], { clock, deadlineMs });
   }
 
-  #prepare(query: string, ...values: (string | number)[]): D1PreparedStatementLike {
+  #prepare(query: string, ...values: readonly Cell[]): D1PreparedStatementLike {
     return this.#input.db.prepare(query).bind(...values);
   }
 }
@@ -190,19 +200,17 @@ function inParams(rows: Cell[][]): string[] {
 }
 
 /** Batches of about 4 MB at most, in order. */
-function inBatches<T>(
-  params: { json: string }[] & T[],
-  prepare: (one: T) => D1PreparedStatementLike,
-): D1PreparedStatementLike[][] {
-  const batches: D1PreparedStatementLike[][] = [];
+function inBatches(writes: Write[]): Write[][] {
+  const batches: Write[][] = [];
   let size = Number.POSITIVE_INFINITY;
-  for (const one of params) {
-    if (size + one.json.length > 4 * PARAM_BYTES) {
+  for (const write of writes) {
+    const added = write.values.reduce<number>((sum, value) => sum + String(value).length, 0);
+    if (size + added > 4 * PARAM_BYTES) {
       batches.push([]);
       size = 0;
     }
-    batches.at(-1)?.push(prepare(one));
-    size += one.json.length;
+    batches.at(-1)?.push(write);
+    size += added;
   }
   return batches;
 }

@@ -55,12 +55,12 @@ describe("several processes", () => {
     const root = await temporaryRoot();
     const workers = await startWorkers(root, 4);
     const answers = await Promise.all(
-      workers.map((worker) => worker.call({ op: "claims", input: claimOf(runId), count: 100 })),
+      workers.map((worker) => worker.call({ op: "claims", input: claimOf(runId), count: 60 })),
     );
     const fences = answers.flatMap((answer) => answer.values!);
-    expect(fences.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, i) => i + 1));
+    expect(fences.sort((a, b) => a - b)).toEqual(Array.from({ length: 240 }, (_, i) => i + 1));
     for (const view of ["run.json", "lease.json"]) {
-      expect(JSON.parse(await readFile(join(root, runId, view), "utf8"))).toMatchObject({ fence: 400 });
+      expect(JSON.parse(await readFile(join(root, runId, view), "utf8"))).toMatchObject({ fence: 240 });
     }
   });
 
@@ -82,10 +82,10 @@ describe("several processes", () => {
     const root = await temporaryRoot();
     const workers = await startWorkers(root, 4);
     const answers = await Promise.all(
-      workers.map((worker, payload) => worker.call({ op: "emits", runId, payload, count: 100 })),
+      workers.map((worker, payload) => worker.call({ op: "emits", runId, payload, count: 60 })),
     );
     const store = storeAt(root);
-    for (let i = 0; i < 100; i++) {
+    for (let i = 0; i < 60; i++) {
       const winners = answers.flatMap(({ values }, payload) => (values!.includes(i) ? [payload] : []));
       expect(winners).toHaveLength(1);
       expect(await store.loadEvent(runId, `key ${i}`)).toMatchObject({ payload: winners[0] });

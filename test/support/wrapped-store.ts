@@ -12,6 +12,9 @@ type Hook<M extends Method> = (
   ...args: Parameters<Methods[M]>
 ) => ReturnType<Methods[M]>;
 
+/** Stands in the way of any method. */
+export type Fault = <T>(pass: () => Promise<T>) => Promise<T>;
+
 export class WrappedStore implements DurableRunStore {
   readonly calls: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
   readonly hooks: { [M in Method]?: Hook<M> } = {};
@@ -29,6 +32,10 @@ export class WrappedStore implements DurableRunStore {
   /** The methods that were called, in order, without the heartbeat's. */
   methods(): Method[] {
     return this.calls.map((call) => call.method).filter((method) => method !== "renewLease");
+  }
+
+  inject(method: Method, fault: Fault): void {
+    (this.hooks as Record<Method, Fault>)[method] = fault;
   }
 
   startOrResume(...args: Parameters<Methods["startOrResume"]>) {
@@ -74,7 +81,7 @@ export class WrappedStore implements DurableRunStore {
 }
 
 /** The first `times` calls throw before the store sees them. */
-export function failing<T>(times: number, error: () => Error): (pass: () => Promise<T>) => Promise<T> {
+export function failing(times: number, error: () => Error): Fault {
   let left = times;
   return async (pass) => {
     if (left-- > 0) throw error();
@@ -83,7 +90,7 @@ export function failing<T>(times: number, error: () => Error): (pass: () => Prom
 }
 
 /** The first `times` calls take effect, and their answers are lost. */
-export function losingAnswers<T>(times: number, error: () => Error): (pass: () => Promise<T>) => Promise<T> {
+export function losingAnswers(times: number, error: () => Error): Fault {
   let left = times;
   return async (pass) => {
     const answer = await pass();
@@ -93,7 +100,7 @@ export function losingAnswers<T>(times: number, error: () => Error): (pass: () =
 }
 
 /** The first `times` calls never settle, and the store never sees them. */
-export function hanging<T>(times = Infinity): (pass: () => Promise<T>) => Promise<T> {
+export function hanging(times = Infinity): Fault {
   let left = times;
-  return (pass) => (left-- > 0 ? new Promise<T>(() => {}) : pass());
+  return (pass) => (left-- > 0 ? new Promise(() => {}) : pass());
 }

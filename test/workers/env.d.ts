@@ -3,6 +3,7 @@ declare namespace Cloudflare {
   interface Env {
     RUNS: DurableObjectNamespace<import("./worker.ts").RunCoordinator>;
     DB: D1Database;
+    SCRIPTED: Workflow<string>;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }
   interface GlobalProps {

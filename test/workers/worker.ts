@@ -1,4 +1,5 @@
 /** The Worker that the tests run in: the real coordinator, with the clock and the database of `faults`. */
+import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from "cloudflare:workers";
 import { RunCoordinator as RealCoordinator } from "../../src/coordinator/run-coordinator.ts";
 import type { RunCoordinatorEnv } from "../../src/coordinator/run-coordinator.ts";
 import { faults } from "./faults.ts";
@@ -18,5 +19,18 @@ export class RunCoordinator extends RealCoordinator {
     });
   }
 }
+
+/** A Workflow that runs the script that its test has put under the name in its params. */
+export class ScriptedWorkflow extends WorkflowEntrypoint<Cloudflare.Env, string> {
+  static readonly scripts = new Map<string, WorkflowScript>();
+
+  override run(event: Readonly<WorkflowEvent<string>>, step: WorkflowStep): Promise<unknown> {
+    const script = ScriptedWorkflow.scripts.get(event.payload);
+    if (script === undefined) throw new Error(`no script "${event.payload}"`);
+    return script(step, event.instanceId);
+  }
+}
+
+type WorkflowScript = (step: WorkflowStep, instanceId: string) => Promise<unknown>;
 
 export default { fetch: () => new Response("ok") };

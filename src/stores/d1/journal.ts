@@ -16,7 +16,7 @@ import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
 import { subjectOf } from "../journal.ts";
 import type { Chunk } from "../sql/bodies.ts";
 import { chunkCount, splitBody } from "../sql/bodies.ts";
-import type { EventRow, Revised, RunRow, StepRow } from "../sql/rows.ts";
+import type { Cell, EventRow, Revised, RunRow, StepRow } from "../sql/rows.ts";
 import {
   fromEventRow,
   fromRunRow,
@@ -142,7 +142,7 @@ export class D1Journal implements Journal {
     const statements: D1PreparedStatementLike[] = [];
     if (run) {
       statements.push(this.#prepare(GUARD_RUN, runId, slice.run?.revision ?? 0));
-      statements.push(this.#prepare(sql.UPSERT_RUNS, JSON.stringify([toRunRow(run, revision)])));
+      statements.push(this.#prepare(sql.UPSERT_RUN, ...toRunRow(run, revision)));
       if (slice.run === null && run.tags !== null) {
         statements.push(this.#prepare(sql.INSERT_TAGS, JSON.stringify(toTagRows(run))));
       }
@@ -253,7 +253,7 @@ export class D1Journal implements Journal {
     }
   }
 
-  #prepare(query: string, ...values: (string | number)[]): D1PreparedStatementLike {
+  #prepare(query: string, ...values: Cell[]): D1PreparedStatementLike {
     return this.#db.prepare(query).bind(...values);
   }
 

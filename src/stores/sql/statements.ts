@@ -1,15 +1,18 @@
 /**
  * The SQL of the run tables: constant texts, the same for D1 and for the coordinator's own SQLite.
  *
- * Writes take rows as one JSON text, an array of arrays in column order. R13: an upsert never lets an older
+ * Writes take rows as one JSON text, an array of arrays in column order, but for the run's own row. R13: an upsert never lets an older
  * (fence, revision) replace a newer one, so that each may be repeated, and may come late.
  */
 import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from "./rows.ts";
 
-/** ?1: rows. */
-export const UPSERT_RUNS = `
+/**
+ * The cells of one row, in order. A run's row may hold four texts of 256 KiB, too much for one parameter once escaped,
+ * so this one statement takes a parameter for each cell.
+ */
+export const UPSERT_RUN = `
 INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
-SELECT ${cells(RUN_COLUMNS)} FROM json_each(?1) WHERE true
+VALUES (${RUN_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
 ON CONFLICT (run_id) DO UPDATE SET ${assignments(RUN_COLUMNS)} WHERE ${newer("durable_runs")}`;
 
 /** ?1: rows. */

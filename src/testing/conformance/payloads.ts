@@ -51,6 +51,30 @@ export function describePayloadsAndInput(suite: Suite): void {
       expect((await suite.store.loadRun?.(runId))?.result === text).toBe(true);
     });
 
+    it("keeps a run whose every text is as large as its row takes, and doubles when it is quoted", async () => {
+      // 120,000 quotes are 240,002 bytes of JSON, and would be 480,004 as JSON within JSON.
+      const text = '"'.repeat(120_000);
+      const tags = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`tag-${i}`, '"'.repeat(1_024)]));
+      const task = { ...MANIFEST.task, metadata: { text } };
+      const input = { ...aRun(), manifest: { ...MANIFEST, task, input: { text }, tags } };
+      const { fence = 0 } = await suite.store.startOrResume(input);
+      const { runId, workerId } = input;
+      await suite.store.beginStep(aStep(runId, 0, { fence }));
+      await suite.store.completeStep({ runId, stepIndex: 0, fence, result: text });
+      const outcome = { notes: text };
+      await suite.store.endRun({ runId, workerId, fence, status: "completed", outcome, result: text });
+      expect(await suite.store.loadRun?.(runId)).toMatchObject({
+        status: "completed",
+        outcome,
+        result: text,
+      });
+      const large = {
+        ...aRun(),
+        manifest: { ...MANIFEST, task: { ...task, metadata: { text: text + text } } },
+      };
+      expect(await refusalOf(() => suite.store.startOrResume(large))).toBe("payload_too_large");
+    });
+
     it("keeps a result of 16 MiB, and refuses one of 17 MiB with both sizes", async () => {
       const { runId, fence } = await claimed();
       await suite.store.beginStep(aStep(runId, 0, { fence }));
