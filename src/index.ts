@@ -53,3 +53,6 @@ export type { D1DatabaseLike, D1PreparedStatementLike } from "./stores/d1/databa
 export { D1DurableRunStore } from "./stores/d1/store.ts";
 export type { D1StoreOptions } from "./stores/d1/store.ts";
 export { InMemoryDurableRunStore } from "./stores/memory.ts";
+export { eventKeyOf, workflowEventType } from "./workflows/event-type.ts";
+export { runOnWorkflowStep } from "./workflows/run-on-workflow-step.ts";
+export type { RunOnWorkflowStepInput, WorkflowStepConfig, WorkflowStepLike } from "./workflows/types.ts";

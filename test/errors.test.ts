@@ -22,15 +22,24 @@ const CLASS_OF: Record<DurableRunErrorCode, { error: DurableRunError; name: stri
   lease_held: { error: new DurableRunLeaseHeldError("m"), name: "DurableRunLeaseHeldError" },
   manifest_mismatch: { error: new DurableRunInputMismatchError("m"), name: "DurableRunInputMismatchError" },
   step_divergence: { error: new DurableRunDivergenceError("m"), name: "DurableRunDivergenceError" },
-  step_input_mismatch: { error: new DurableStepInputMismatchError("m"), name: "DurableStepInputMismatchError" },
-  await_event_timeout: { error: new DurableAwaitEventTimeoutError("m"), name: "DurableAwaitEventTimeoutError" },
+  step_input_mismatch: {
+    error: new DurableStepInputMismatchError("m"),
+    name: "DurableStepInputMismatchError",
+  },
+  await_event_timeout: {
+    error: new DurableAwaitEventTimeoutError("m"),
+    name: "DurableAwaitEventTimeoutError",
+  },
   event_emit_race: { error: new DurableRunError("m", "event_emit_race"), name: "DurableRunError" },
   lease_lost: { error: new DurableRunLeaseLostError("m"), name: "DurableRunLeaseLostError" },
   run_not_found: { error: new DurableRunNotFoundError("m"), name: "DurableRunNotFoundError" },
   run_cancelled: { error: new DurableRunError("m", "run_cancelled"), name: "DurableRunError" },
   step_not_running: { error: new DurableRunError("m", "step_not_running"), name: "DurableRunError" },
   payload_not_json: { error: new DurablePayloadError("m", "payload_not_json"), name: "DurablePayloadError" },
-  payload_too_large: { error: new DurablePayloadError("m", "payload_too_large"), name: "DurablePayloadError" },
+  payload_too_large: {
+    error: new DurablePayloadError("m", "payload_too_large"),
+    name: "DurablePayloadError",
+  },
   store_unavailable: { error: new DurableStoreUnavailableError("m"), name: "DurableStoreUnavailableError" },
   invalid_input: { error: new DurableInvalidInputError("runId", "m"), name: "DurableInvalidInputError" },
 };
@@ -45,18 +54,23 @@ describe("each error", () => {
     expect(codeOf(error)).toBe(code);
   });
 
-  test.each(ALL)("%s is made again from data, the class, the code and the message alike", (code, { error, name }) => {
-    const message = code === "invalid_input" ? "runId must not be empty" : `what happened: ${code}`;
-    const made = errorFromData({ code, message, ...(code === "invalid_input" && { field: "runId" }) });
-    expect(made.constructor).toBe(error.constructor);
-    expect({ code: made.code, name: made.name, message: made.message }).toEqual({ code, name, message });
-  });
+  test.each(ALL)(
+    "%s is made again from data, the class, the code and the message alike",
+    (code, { error, name }) => {
+      const message = code === "invalid_input" ? "runId must not be empty" : `what happened: ${code}`;
+      const made = errorFromData({ code, message, ...(code === "invalid_input" && { field: "runId" }) });
+      expect(made.constructor).toBe(error.constructor);
+      expect({ code: made.code, name: made.name, message: made.message }).toEqual({ code, name, message });
+    },
+  );
 });
 
 describe("details", () => {
   test("a held lease says how long it lasts, where the store said so, also over RPC", () => {
     expect(new DurableRunLeaseHeldError("m", { retryAfterMs: 12 }).retryAfterMs).toBe(12);
-    expect(errorFromData({ code: "lease_held", message: "m", retryAfterMs: 0 })).toMatchObject({ retryAfterMs: 0 });
+    expect(errorFromData({ code: "lease_held", message: "m", retryAfterMs: 0 })).toMatchObject({
+      retryAfterMs: 0,
+    });
     expect("retryAfterMs" in errorFromData({ code: "lease_held", message: "m" })).toBe(false);
   });
 

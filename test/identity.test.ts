@@ -103,7 +103,7 @@ describe("canonical JSON (RFC 8785)", () => {
   });
 
   test("strings are escaped as section 3.2.2.2 says: short forms, \\u00xx in lower case, all else as it is", () => {
-    expect(canonicalJson("\b\t\n\f\r\"\\/\u0000\u001f\u007f\u2028é€😀")).toBe(
+    expect(canonicalJson('\b\t\n\f\r"\\/\u0000\u001f\u007f\u2028é€😀')).toBe(
       '"\\b\\t\\n\\f\\r\\"\\\\/\\u0000\\u001f\u007f\u2028é€😀"',
     );
   });
@@ -134,9 +134,13 @@ describe("canonical JSON (RFC 8785)", () => {
 
   test("does not depend on the order of keys", () => {
     fc.assert(
-      fc.property(fc.jsonValue({ stringUnit: "binary", maxDepth: 4 }), fc.infiniteStream(fc.nat()), (value, random) => {
-        expect(canonicalHash(shuffled(value, random))).toBe(canonicalHash(value));
-      }),
+      fc.property(
+        fc.jsonValue({ stringUnit: "binary", maxDepth: 4 }),
+        fc.infiniteStream(fc.nat()),
+        (value, random) => {
+          expect(canonicalHash(shuffled(value, random))).toBe(canonicalHash(value));
+        },
+      ),
       { numRuns: 500 },
     );
     expect(canonicalJson({ a: 1, b: { c: 2, d: 3 } })).toBe(canonicalJson({ b: { d: 3, c: 2 }, a: 1 }));
@@ -163,7 +167,11 @@ describe("what JSON cannot carry is refused with its path", () => {
     ["Infinity", [[Number.POSITIVE_INFINITY]], "value[0][0] is Infinity"],
     ["-Infinity", [Number.NEGATIVE_INFINITY], "value[0] is -Infinity"],
     ["a cycle", cycle, "value.list[1].back refers back to an object that contains it (a cycle)"],
-    ["a class instance", { account: new Account() }, "value.account is an instance of Account, which has no toJSON"],
+    [
+      "a class instance",
+      { account: new Account() },
+      "value.account is an instance of Account, which has no toJSON",
+    ],
     ["a Map", { byId: new Map() }, "value.byId is an instance of Map, which has no toJSON"],
     ["an Error", [new TypeError("no")], "value[0] is an instance of TypeError, which has no toJSON"],
     ["a boxed number", { n: Object(5) as unknown }, "value.n is an instance of Number, which has no toJSON"],
@@ -200,7 +208,11 @@ describe("hashes", () => {
     ["0", 0, "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"],
     ['"abc"', "abc", "6cc43f858fbb763301637b5af970e2a46b46f461f27e5a0f41e009c59b827b25"],
     ['"€😀"', "€😀", "a0350e60ce644a3f837f79822d2f0036b14296bf251571fd9d7cffb57f646fef"],
-    ["a million letters", "a".repeat(1_000_000), "6baf4c35957b6d7bc3a54bde0e79851f81cab67232eee2b4b75be96fb2f5ccf4"],
+    [
+      "a million letters",
+      "a".repeat(1_000_000),
+      "6baf4c35957b6d7bc3a54bde0e79851f81cab67232eee2b4b75be96fb2f5ccf4",
+    ],
     ["RFC 8785, 3.2.2", RFC_EXAMPLE, "2d5e01a318d0f0879ab568c4be289c8b1f64ef8921a53c6277d5e069978baacb"],
     ["RFC 8785, 3.2.3", RFC_KEYS, "5e321556d22018a9656991a9e94f77ec175fa193e52a2429d312f8419ec8b08c"],
   ])("%s has the SHA-256 that it has everywhere", (_name, value, hash) => {
@@ -208,12 +220,22 @@ describe("hashes", () => {
   });
 
   test("the id of a step is that of its run, position and intent, at every attempt and in every runtime", () => {
-    expect(stepId("run-1", 0, "fetch the page")).toBe("df60f725b6533ac62e71c4b0f043ecb6f0869b144f74ce85d951ca01d4ac295a");
-    expect(stepId("läufe/😀", 41, 'event:"go"')).toBe("77484fd2754ed0120f9aa0e8d949d5772a8c508046d4178f335affebdb4a2c3c");
+    expect(stepId("run-1", 0, "fetch the page")).toBe(
+      "df60f725b6533ac62e71c4b0f043ecb6f0869b144f74ce85d951ca01d4ac295a",
+    );
+    expect(stepId("läufe/😀", 41, 'event:"go"')).toBe(
+      "77484fd2754ed0120f9aa0e8d949d5772a8c508046d4178f335affebdb4a2c3c",
+    );
   });
 
   test("steps that share no run, position or intent share no id", () => {
-    const ids = [stepId("r", 1, "a"), stepId("r", 2, "a"), stepId("r", 1, "b"), stepId("r1", 1, "a"), stepId("r", 11, "a")];
+    const ids = [
+      stepId("r", 1, "a"),
+      stepId("r", 2, "a"),
+      stepId("r", 1, "b"),
+      stepId("r1", 1, "a"),
+      stepId("r", 11, "a"),
+    ];
     expect(new Set(ids).size).toBe(ids.length);
   });
 });
@@ -264,7 +286,9 @@ describe("the hash of a manifest", () => {
   });
 
   test("names the place of what JSON cannot carry", () => {
-    expect(() => manifestHash({ ...MANIFEST, input: { pages: [1n] } })).toThrow("manifest.input.pages[0] is a BigInt");
+    expect(() => manifestHash({ ...MANIFEST, input: { pages: [1n] } })).toThrow(
+      "manifest.input.pages[0] is a BigInt",
+    );
     expect(() => manifestHash({ ...MANIFEST, input: { title: "\ud83d" } })).toThrow(
       "manifest.input.title has a lone surrogate",
     );

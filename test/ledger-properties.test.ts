@@ -25,8 +25,13 @@ describe("leases and fences", () => {
       const until = new Map<string, number>();
       for (const { request, now, decision, after } of moments) {
         if (!decision.ok) continue;
-        if (request.op === "claim" && after.run?.leaseExpiresAt) until.set(request.workerId, after.run.leaseExpiresAt);
-        if (request.op === "renew" && "leaseExpiresAt" in decision.reply && decision.reply.leaseExpiresAt !== null) {
+        if (request.op === "claim" && after.run?.leaseExpiresAt)
+          until.set(request.workerId, after.run.leaseExpiresAt);
+        if (
+          request.op === "renew" &&
+          "leaseExpiresAt" in decision.reply &&
+          decision.reply.leaseExpiresAt !== null
+        ) {
           until.set(request.workerId, decision.reply.leaseExpiresAt);
         }
         if (request.op === "end") until.delete(request.workerId);
@@ -44,8 +49,10 @@ describe("leases and fences", () => {
 
   test("a mutation under a lower fence is always refused with lease_lost (R5)", () => {
     always(({ request, decision, before }) => {
-      if (!("fence" in request) || request.fence === null || !before.run || request.fence >= before.run.fence) return;
-      if (request.op === "renew") expect(decision).toEqual({ ok: true, reply: { leaseExpiresAt: null }, change: {} });
+      if (!("fence" in request) || request.fence === null || !before.run || request.fence >= before.run.fence)
+        return;
+      if (request.op === "renew")
+        expect(decision).toEqual({ ok: true, reply: { leaseExpiresAt: null }, change: {} });
       else expect(decision).toMatchObject({ ok: false, error: { code: "lease_lost" } });
     });
   });
@@ -87,7 +94,10 @@ describe("what stands", () => {
         if (request.op === "emit" && !first.has(request.key)) first.set(request.key, request);
         expect(after.events.size).toBe(first.size);
         for (const [key, { requestId }] of first) {
-          expect(after.events.get(key)).toMatchObject({ requestId, payload: { text: JSON.stringify(requestId) } });
+          expect(after.events.get(key)).toMatchObject({
+            requestId,
+            payload: { text: JSON.stringify(requestId) },
+          });
         }
       }
     });
@@ -146,7 +156,15 @@ describe("each decision", () => {
   test("changes only what its request is about", () => {
     always(({ request, decision }) => {
       if (!decision.ok) return;
-      const subject = { claim: "run", renew: "run", end: "run", begin: "step", complete: "step", fail: "step", emit: "event" };
+      const subject = {
+        claim: "run",
+        renew: "run",
+        end: "run",
+        begin: "step",
+        complete: "step",
+        fail: "step",
+        emit: "event",
+      };
       expect(Object.keys(decision.change).filter((key) => key !== subject[request.op])).toEqual([]);
     });
   });

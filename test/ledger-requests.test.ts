@@ -41,6 +41,9 @@ describe("a refusal", () => {
       ok: false,
       error: { code: "lease_held", message: "held", retryAfterMs: 5 },
     });
-    expect(refuse("lease_lost", "lost")).toEqual({ ok: false, error: { code: "lease_lost", message: "lost" } });
+    expect(refuse("lease_lost", "lost")).toEqual({
+      ok: false,
+      error: { code: "lease_lost", message: "lost" },
+    });
   });
 });

@@ -1,7 +1,16 @@
 /** The rules of a run and its lease: claim, renew, end (R5 to R8). */
 import { describe, expect, test } from "vitest";
 import type { RunState } from "../src/ledger/state.ts";
-import { beginOf, claimOf, completeOf, endOf, failOf, LEASE_MS, renewOf, TinyJournal } from "./helpers/ledger.ts";
+import {
+  beginOf,
+  claimOf,
+  completeOf,
+  endOf,
+  failOf,
+  LEASE_MS,
+  renewOf,
+  TinyJournal,
+} from "./helpers/ledger.ts";
 
 /** A run that ann holds under fence 1. */
 function claimed(): TinyJournal {
@@ -15,10 +24,10 @@ function runOf(ledger: TinyJournal): RunState {
   return ledger.run;
 }
 
-/** No rule cancels a run yet; the record may say so all the same. */
+/** No rule cancels a run yet; the record may say so all the same, and with the lease still in it. */
 function cancelled(): TinyJournal {
   const ledger = claimed();
-  ledger.commit({ run: { ...runOf(ledger), status: "cancelled", leaseExpiresAt: null } });
+  ledger.commit({ run: { ...runOf(ledger), status: "cancelled" } });
   return ledger;
 }
 
@@ -93,7 +102,11 @@ describe("a claim", () => {
     expect(run).toEqual(ledger.run);
     ledger.now += 10;
     ledger.accepts(renewOf());
-    expect(ledger.answers(claimOf()).run).toMatchObject({ fence: 1, takeovers: 0, leaseExpiresAt: ledger.now + LEASE_MS });
+    expect(ledger.answers(claimOf()).run).toMatchObject({
+      fence: 1,
+      takeovers: 0,
+      leaseExpiresAt: ledger.now + LEASE_MS,
+    });
     ledger.now += LEASE_MS;
     expect(ledger.answers(claimOf()).run).toEqual(ledger.run);
   });
@@ -135,7 +148,10 @@ describe("a claim", () => {
 
   test("of a cancelled run is refused", () => {
     const error = cancelled().refuses(claimOf({ requestId: "claim-2" }));
-    expect(error).toMatchObject({ code: "run_cancelled", message: expect.stringContaining('"run-1"') as string });
+    expect(error).toMatchObject({
+      code: "run_cancelled",
+      message: expect.stringContaining('"run-1"') as string,
+    });
   });
 
   test("with another manifest is refused, naming both hashes, whatever the run's state", () => {
@@ -154,7 +170,12 @@ describe("a claim", () => {
     const ledger = claimed();
     const later = { task: '{"id":"task","metadata":1}', input: { ref: "b" }, tags: "{}", projectId: "x" };
     ledger.accepts(claimOf({ requestId: "claim-2", ...later }));
-    expect(ledger.run).toMatchObject({ task: '{"id":"task"}', input: { text: "{}" }, tags: null, projectId: "project" });
+    expect(ledger.run).toMatchObject({
+      task: '{"id":"task"}',
+      input: { text: "{}" },
+      tags: null,
+      projectId: "project",
+    });
   });
 });
 
@@ -179,7 +200,9 @@ describe("a renewal", () => {
     ledger.now += LEASE_MS - 1;
     ledger.accepts(renewOf());
     ledger.now += LEASE_MS - 1;
-    expect(ledger.refuses(claimOf({ requestId: "claim-2", workerId: "bob" }))).toMatchObject({ retryAfterMs: 1 });
+    expect(ledger.refuses(claimOf({ requestId: "claim-2", workerId: "bob" }))).toMatchObject({
+      retryAfterMs: 1,
+    });
   });
 
   test("of an unknown run is refused", () => {
@@ -236,8 +259,15 @@ describe("an end", () => {
   test("as failed records why, and lets the next worker in at once", () => {
     const ledger = claimed();
     const { run } = ledger.accepts(endOf({ status: "failed", result: null, error: '{"message":"broke"}' }));
-    expect(run).toMatchObject({ status: "failed", result: null, error: '{"message":"broke"}', leaseExpiresAt: null });
-    expect(ledger.accepts(claimOf({ requestId: "claim-2", workerId: "bob" })).run).toMatchObject({ workerId: "bob" });
+    expect(run).toMatchObject({
+      status: "failed",
+      result: null,
+      error: '{"message":"broke"}',
+      leaseExpiresAt: null,
+    });
+    expect(ledger.accepts(claimOf({ requestId: "claim-2", workerId: "bob" })).run).toMatchObject({
+      workerId: "bob",
+    });
   });
 
   test.each(["completed", "failed"] as const)("as %s, repeated, answers the standing record", (status) => {
@@ -256,7 +286,10 @@ describe("an end", () => {
     const ledger = claimed();
     ledger.accepts(endOf({ status: first }));
     const error = ledger.refuses(endOf({ requestId: "end-2", status: second }));
-    expect(error).toMatchObject({ code: "lease_lost", message: expect.stringContaining(`is ${first}`) as string });
+    expect(error).toMatchObject({
+      code: "lease_lost",
+      message: expect.stringContaining(`is ${first}`) as string,
+    });
   });
 
   test("of a cancelled run is refused", () => {

@@ -85,7 +85,13 @@ describe("a begin", () => {
     const ledger = takenOver(begun());
     ledger.now += 10;
     const { step } = ledger.accepts(beginOf({ requestId: "begin-2", fence: 2 }));
-    const changed = { attempts: 2, workerId: "bob", fence: 2, startedAt: ledger.now, beginRequestId: "begin-2" };
+    const changed = {
+      attempts: 2,
+      workerId: "bob",
+      fence: 2,
+      startedAt: ledger.now,
+      beginRequestId: "begin-2",
+    };
     expect(step).toEqual({ ...RUNNING, ...changed });
   });
 
@@ -106,14 +112,17 @@ describe("a begin", () => {
   test.each([
     ["intent", { intent: "parse" }, 'tool "parse"'],
     ["kind", { kind: "llm" as const }, 'llm "fetch"'],
-  ])("with another %s is refused, naming both sides, whatever the step's status (R23)", (_what, facts, asked) => {
-    for (const ledger of [begun(), completed(), failed()]) {
-      const error = ledger.refuses(beginOf({ requestId: "begin-2", ...facts }));
-      expect(error.code).toBe("step_divergence");
-      expect(error.message).toContain('step 0 of run "run-1" was recorded as tool "fetch"');
-      expect(error.message).toContain(`now comes with ${asked}`);
-    }
-  });
+  ])(
+    "with another %s is refused, naming both sides, whatever the step's status (R23)",
+    (_what, facts, asked) => {
+      for (const ledger of [begun(), completed(), failed()]) {
+        const error = ledger.refuses(beginOf({ requestId: "begin-2", ...facts }));
+        expect(error.code).toBe("step_divergence");
+        expect(error.message).toContain('step 0 of run "run-1" was recorded as tool "fetch"');
+        expect(error.message).toContain(`now comes with ${asked}`);
+      }
+    },
+  );
 
   test("with another input is refused, naming both hashes (R23)", () => {
     const ledger = claimed();
@@ -128,7 +137,9 @@ describe("a begin", () => {
     const ledger = begun();
     expect(ledger.accepts(beginOf({ requestId: "begin-2", inputHash: "in-1" })).step.inputHash).toBe("in-1");
     expect(ledger.accepts(beginOf({ requestId: "begin-3", inputHash: "" })).step.inputHash).toBe("in-1");
-    expect(ledger.refuses(beginOf({ requestId: "begin-4", inputHash: "in-2" })).code).toBe("step_input_mismatch");
+    expect(ledger.refuses(beginOf({ requestId: "begin-4", inputHash: "in-2" })).code).toBe(
+      "step_input_mismatch",
+    );
   });
 
   test("fixes the deadline of a wait the first time, however late it begins again (R24)", () => {
@@ -136,9 +147,13 @@ describe("a begin", () => {
     const deadlineAt = ledger.now + 500;
     ledger.accepts(beginOf({ timeoutMs: 500 }));
     ledger.now += 10_000;
-    expect(ledger.accepts(beginOf({ requestId: "begin-2", timeoutMs: 90_000 })).step.deadlineAt).toBe(deadlineAt);
+    expect(ledger.accepts(beginOf({ requestId: "begin-2", timeoutMs: 90_000 })).step.deadlineAt).toBe(
+      deadlineAt,
+    );
     ledger.accepts(failOf());
-    expect(ledger.accepts(beginOf({ requestId: "begin-3", timeoutMs: null })).step.deadlineAt).toBe(deadlineAt);
+    expect(ledger.accepts(beginOf({ requestId: "begin-3", timeoutMs: null })).step.deadlineAt).toBe(
+      deadlineAt,
+    );
   });
 
   test("that waits 0 ms has its deadline now, and one that names no wait has none", () => {
@@ -177,7 +192,12 @@ describe("a completion", () => {
     ledger.now += 7;
     const { step, accepted } = ledger.accepts(completeOf({ attempt: 1 }));
     expect(accepted).toBe(true);
-    expect(step).toEqual({ ...RUNNING, status: "completed", result: { text: '"page"' }, completedAt: ledger.now });
+    expect(step).toEqual({
+      ...RUNNING,
+      status: "completed",
+      result: { text: '"page"' },
+      completedAt: ledger.now,
+    });
     expect(ledger.step()).toEqual(step);
   });
 
@@ -222,7 +242,12 @@ describe("a failure", () => {
     const ledger = begun();
     ledger.now += 7;
     const { step } = ledger.accepts(failOf({ attempt: 1 }));
-    expect(step).toEqual({ ...RUNNING, status: "failed", error: '{"message":"no route"}', completedAt: ledger.now });
+    expect(step).toEqual({
+      ...RUNNING,
+      status: "failed",
+      error: '{"message":"no route"}',
+      completedAt: ledger.now,
+    });
     expect(ledger.step()).toEqual(step);
   });
 
@@ -231,7 +256,9 @@ describe("a failure", () => {
     const step = ledger.step();
     ledger.now += 10;
     expect(ledger.answers(failOf())).toEqual({ step });
-    expect(ledger.answers(failOf({ requestId: "fail-2", error: '{"message":"another"}', attempt: 1 }))).toEqual({ step });
+    expect(
+      ledger.answers(failOf({ requestId: "fail-2", error: '{"message":"another"}', attempt: 1 })),
+    ).toEqual({ step });
     ledger.accepts(endOf({ status: "failed" }));
     expect(ledger.answers(failOf())).toEqual({ step });
   });
@@ -258,7 +285,9 @@ describe("a failure", () => {
       message: 'cannot fail step 0 of run "run-1": attempt 1 is over; attempt 2 is running.',
     });
     expect(ledger.accepts(failOf({ attempt: 2 })).step).toMatchObject({ status: "failed", attempts: 2 });
-    expect(ledger.refuses(failOf({ attempt: 1 })).message).toContain("attempt 1 is over; attempt 2 is failed");
+    expect(ledger.refuses(failOf({ attempt: 1 })).message).toContain(
+      "attempt 1 is over; attempt 2 is failed",
+    );
   });
 
   test("that does not say which attempt ends the one that runs", () => {
@@ -306,7 +335,13 @@ describe.each([
   test("begins the next attempt of a step whose last one is on record", () => {
     for (const ledger of [begun(), failed()]) {
       const { step } = ledger.accepts(ending({ attempt: 2, begun: facts }));
-      expect(step).toMatchObject({ status, attempts: 2, beginRequestId: "begin-9", inputHash: "in-1", caught: [2] });
+      expect(step).toMatchObject({
+        status,
+        attempts: 2,
+        beginRequestId: "begin-9",
+        inputHash: "in-1",
+        caught: [2],
+      });
     }
   });
 
@@ -369,7 +404,9 @@ describe.each([
     for (const fence of [1, 3]) {
       const error = ledger.refuses(requestOf({ fence }));
       expect(error.code).toBe("lease_lost");
-      expect(error.message).toContain(`under fence ${fence} is lost: the run stands at fence 2, held by worker "bob"`);
+      expect(error.message).toContain(
+        `under fence ${fence} is lost: the run stands at fence 2, held by worker "bob"`,
+      );
     }
   });
 
@@ -388,12 +425,19 @@ describe.each([
     const ledger = begun();
     ledger.accepts(endOf({ status }));
     const error = ledger.refuses(requestOf());
-    expect(error).toMatchObject({ code: "lease_lost", message: expect.stringContaining(`is ${status}`) as string });
+    expect(error).toMatchObject({
+      code: "lease_lost",
+      message: expect.stringContaining(`is ${status}`) as string,
+    });
   });
 });
 
 describe("the failures that the task caught (R24)", () => {
-  const at = (stepIndex: number, over: Partial<StepState> = {}): StepState => ({ ...RUNNING, stepIndex, ...over });
+  const at = (stepIndex: number, over: Partial<StepState> = {}): StepState => ({
+    ...RUNNING,
+    stepIndex,
+    ...over,
+  });
 
   test("are the failed steps that the begin of another step names", () => {
     const steps = [

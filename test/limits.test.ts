@@ -56,7 +56,11 @@ describe("run ids", () => {
     ["an empty one", "", "must not be empty (1 to 1024 bytes)"],
     ["1,025 bytes", "r".repeat(1_025), "has 1025 bytes of UTF-8; at most 1024 are allowed"],
     ["1,100 bytes", "r".repeat(1_100), "has 1100 bytes of UTF-8; at most 1024 are allowed"],
-    ["1,025 bytes in 513 letters", `${"é".repeat(512)}a`, "has 1025 bytes of UTF-8; at most 1024 are allowed"],
+    [
+      "1,025 bytes in 513 letters",
+      `${"é".repeat(512)}a`,
+      "has 1025 bytes of UTF-8; at most 1024 are allowed",
+    ],
     ["NUL", "a\u0000b", "has a control character (U+0000 to U+001F, U+007F)"],
     ["a line break", "a\nb", "has a control character"],
     ["DEL", "a\u007f", "has a control character"],
@@ -87,7 +91,10 @@ describe("run ids", () => {
 
 describe("texts", () => {
   const long = (bytes: number): string => "x".repeat(bytes);
-  const tagged = (tags: Record<string, string>): StartOrResumeInput => ({ ...CLAIM, manifest: { ...MANIFEST, tags } });
+  const tagged = (tags: Record<string, string>): StartOrResumeInput => ({
+    ...CLAIM,
+    manifest: { ...MANIFEST, tags },
+  });
   const tagsOf = (count: number): Record<string, string> =>
     Object.fromEntries(Array.from({ length: count }, (_, i) => [`t${i}`, ""]));
 
@@ -95,8 +102,16 @@ describe("texts", () => {
     ["workerId", 512, (workerId) => claimRequest({ ...CLAIM, workerId })],
     ["workerId", 512, (workerId) => renewRequest({ runId: "r", workerId })],
     ["workerId", 512, (workerId) => endRequest({ ...END, workerId })],
-    ["manifest.projectId", 256, (projectId) => claimRequest({ ...CLAIM, manifest: { ...MANIFEST, projectId } })],
-    ["manifest.scenarioId", 256, (scenarioId) => claimRequest({ ...CLAIM, manifest: { ...MANIFEST, scenarioId } })],
+    [
+      "manifest.projectId",
+      256,
+      (projectId) => claimRequest({ ...CLAIM, manifest: { ...MANIFEST, projectId } }),
+    ],
+    [
+      "manifest.scenarioId",
+      256,
+      (scenarioId) => claimRequest({ ...CLAIM, manifest: { ...MANIFEST, scenarioId } }),
+    ],
     ["intent", 1_024, (intent) => beginRequest({ ...BEGIN, intent })],
     ["key", 1_024, (key) => emitRequest({ ...EMIT, key })],
     ["requestId", 128, (requestId) => beginRequest({ ...BEGIN, requestId })],
@@ -104,27 +119,49 @@ describe("texts", () => {
   ])("%s has 1 to %d bytes, and no control character", (field, max, request) => {
     expect(() => request(long(max))).not.toThrow();
     expect(() => request("😀")).not.toThrow();
-    expectInvalid(() => request(long(max + 1)), field, `has ${max + 1} bytes of UTF-8; at most ${max} are allowed`);
+    expectInvalid(
+      () => request(long(max + 1)),
+      field,
+      `has ${max + 1} bytes of UTF-8; at most ${max} are allowed`,
+    );
     expectInvalid(() => request(""), field, `must not be empty (1 to ${max} bytes)`);
     expectInvalid(() => request("a\tb"), field, "has a control character");
     expectInvalid(() => request("\udc00"), field, "has a lone surrogate");
   });
 
   test("an event key of 2 KB is refused", () => {
-    expectInvalid(() => emitRequest({ ...EMIT, key: long(2_048) }), "key", "has 2048 bytes of UTF-8; at most 1024");
+    expectInvalid(
+      () => emitRequest({ ...EMIT, key: long(2_048) }),
+      "key",
+      "has 2048 bytes of UTF-8; at most 1024",
+    );
   });
 
   test("an input hash may be empty, and has at most 128 bytes", () => {
     expect(beginRequest({ ...BEGIN, inputHash: long(128) }).inputHash).toBe(long(128));
     expect(beginRequest({ ...BEGIN, inputHash: "" }).inputHash).toBe("");
-    expectInvalid(() => beginRequest({ ...BEGIN, inputHash: long(129) }), "inputHash", "at most 128 are allowed");
+    expectInvalid(
+      () => beginRequest({ ...BEGIN, inputHash: long(129) }),
+      "inputHash",
+      "at most 128 are allowed",
+    );
   });
 
   test("a run has at most 64 tags, whose values may be empty and have at most 1,024 bytes", () => {
-    expect(claimRequest(tagged({ env: "", team: long(1_024) })).tags).toBe(`{"env":"","team":"${long(1_024)}"}`);
+    expect(claimRequest(tagged({ env: "", team: long(1_024) })).tags).toBe(
+      `{"env":"","team":"${long(1_024)}"}`,
+    );
     expect(() => claimRequest(tagged(tagsOf(64)))).not.toThrow();
-    expectInvalid(() => claimRequest(tagged(tagsOf(65))), "manifest.tags", "has 65 tags; at most 64 are allowed");
-    expectInvalid(() => claimRequest(tagged({ team: long(1_025) })), "manifest.tags.team", "at most 1024 are allowed");
+    expectInvalid(
+      () => claimRequest(tagged(tagsOf(65))),
+      "manifest.tags",
+      "has 65 tags; at most 64 are allowed",
+    );
+    expectInvalid(
+      () => claimRequest(tagged({ team: long(1_025) })),
+      "manifest.tags.team",
+      "at most 1024 are allowed",
+    );
   });
 });
 
@@ -230,7 +267,11 @@ describe("kinds and shapes", () => {
     ["manifest.input", { ...MANIFEST, input: [1] }],
     ["manifest.tags", { ...MANIFEST, tags: "env" }],
   ])("%s must be an object", (field, manifest) => {
-    expectInvalid(() => claimRequest({ ...CLAIM, manifest: manifest as DurableRunManifest }), field, "must be an object");
+    expectInvalid(
+      () => claimRequest({ ...CLAIM, manifest: manifest as DurableRunManifest }),
+      field,
+      "must be an object",
+    );
   });
 
   test("a manifest that is not JSON is refused with the place", () => {
@@ -243,19 +284,24 @@ describe("kinds and shapes", () => {
     );
   });
 
-  test("an outcome has at most 1 MiB", () => {
-    const notes = "x".repeat(1_048_576 - '{"notes":""}'.length);
+  test("an outcome has at most 256 KiB", () => {
+    const notes = "x".repeat(262_144 - '{"notes":""}'.length);
     expect(() => endRequest({ ...END, outcome: { notes } })).not.toThrow();
     expect(() => endRequest({ ...END, outcome: { notes: `${notes}x` } })).toThrow(
       expect.objectContaining({
         code: "payload_too_large",
-        message: expect.stringContaining("outcome has 1048577 bytes as JSON; at most 1048576 are allowed") as string,
+        message: expect.stringContaining(
+          "outcome has 262145 bytes as JSON; at most 262144 are allowed",
+        ) as string,
       }),
     );
   });
 
   test("a failure is cut to size rather than refused, so that it is never lost", () => {
-    const request = failRequest({ ...FAIL, error: { message: "é".repeat(100_000), stack: "s".repeat(100_000), code: "E" } });
+    const request = failRequest({
+      ...FAIL,
+      error: { message: "é".repeat(100_000), stack: "s".repeat(100_000), code: "E" },
+    });
     const kept = JSON.parse(request.error) as { message: string; stack: string; code: string };
     expect(byteLength(kept.message)).toBeLessThanOrEqual(16_384);
     expect(byteLength(kept.stack)).toBeLessThanOrEqual(16_384);

@@ -81,7 +81,10 @@ describe("a payload", () => {
   });
 
   test("may be made of objects without a prototype", () => {
-    const value: unknown = Object.assign(Object.create(null) as object, { a: 1, b: Object.create(null) as unknown });
+    const value: unknown = Object.assign(Object.create(null) as object, {
+      a: 1,
+      b: Object.create(null) as unknown,
+    });
     expect(toJsonText("result", value)).toBe('{"a":1,"b":{}}');
   });
 
@@ -174,15 +177,26 @@ describe("what JSON cannot carry is refused with the place where it stands", () 
     ["NaN", { score: Number.NaN }, "result.score is NaN"],
     ["Infinity", [Number.POSITIVE_INFINITY], "result[0] is Infinity"],
     ["a class instance", { account: new Account() }, "result.account is an instance of Account"],
-    ["an instance of a nameless class", [new (class {})()], "result[0] is an instance of a class, which has no toJSON"],
+    [
+      "an instance of a nameless class",
+      [new (class {})()],
+      "result[0] is an instance of a class, which has no toJSON",
+    ],
     ["a Map", new Map(), "result is an instance of Map"],
-    ["a Promise, so a forgotten await", { page: Promise.resolve(1) }, "result.page is an instance of Promise"],
+    [
+      "a Promise, so a forgotten await",
+      { page: Promise.resolve(1) },
+      "result.page is an instance of Promise",
+    ],
     ["bytes", { body: new Uint8Array(2) }, "result.body is an instance of Uint8Array"],
     ["undefined in an array", [1, undefined], "result[1] is undefined"],
   ])("%s", (_name, value, message) => {
     const error = textOrRefusal(value);
     expect(error).toBeInstanceOf(DurablePayloadError);
-    expect(error).toMatchObject({ code: "payload_not_json", message: expect.stringContaining(message) as string });
+    expect(error).toMatchObject({
+      code: "payload_not_json",
+      message: expect.stringContaining(message) as string,
+    });
   });
 
   test("a cycle, with the place where it closes", () => {
@@ -243,7 +257,9 @@ describe("the size limit", () => {
     expect(error).toMatchObject({
       name: "DurablePayloadError",
       code: "payload_too_large",
-      message: expect.stringContaining("result has 16777217 bytes as JSON; at most 16777216 are allowed") as string,
+      message: expect.stringContaining(
+        "result has 16777217 bytes as JSON; at most 16777216 are allowed",
+      ) as string,
     });
     expect(LIMITS.payloadBytes).toBe(MIB_16);
   });

@@ -23,6 +23,8 @@ export const LIMITS = {
   steps: 100_000,
   /** A day. */
   leaseMs: 86_400_000,
+  /** A hundred years: later deadlines might be no dates. */
+  timeoutMs: 3_155_760_000_000,
   /** A step's result, an event's payload, a run's input or result: 16 MiB. */
   payloadBytes: 16 * 1_024 * 1_024,
   /** A run's task or outcome, which lie in the run's own row: 256 KiB. */

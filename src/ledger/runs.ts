@@ -6,7 +6,7 @@
  */
 import type { ClaimRequest, Decision, EndRequest, Refusal, RenewRequest } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
-import type { RunState } from "./state.ts";
+import type { KeptManifest, RunState } from "./state.ts";
 import { leaseIsLive, leaseLeftMs } from "./state.ts";
 
 export function claim(run: RunState | null, request: ClaimRequest, now: number): Decision<"claim"> {
@@ -94,7 +94,11 @@ export function unknownRun(runId: string): Refusal {
   return refuse("run_not_found", `no run "${runId}" is known to this store. Begin it with startOrResume.`);
 }
 
-function newRun(request: ClaimRequest, now: number): RunState {
+/** What a claim keeps of the run; its fence goes up by one. */
+type Claimed = KeptManifest &
+  Pick<RunState, "runId" | "manifestHash" | "projectId" | "scenarioId" | "fence" | "takeovers" | "createdAt">;
+
+function newRun(request: ClaimRequest, now: number): Claimed {
   return {
     runId: request.runId,
     manifestHash: request.manifestHash,
@@ -103,24 +107,14 @@ function newRun(request: ClaimRequest, now: number): RunState {
     task: request.task,
     input: request.input,
     tags: request.tags,
-    status: "pending",
     fence: 0,
     takeovers: 0,
-    workerId: request.workerId,
-    claimRequestId: request.requestId,
-    leaseMs: request.leaseMs,
-    leaseExpiresAt: null,
     createdAt: now,
-    updatedAt: now,
-    completedAt: null,
-    outcome: null,
-    result: null,
-    error: null,
   };
 }
 
 /** A claim that succeeds: a new fence, a new lease, and a run that is running, whatever it was. */
-function grant(run: RunState, request: ClaimRequest, now: number): Decision<"claim"> {
+function grant(run: Claimed, request: ClaimRequest, now: number): Decision<"claim"> {
   const next: RunState = {
     ...run,
     status: "running",

@@ -72,7 +72,7 @@ export function beginRequest(input: BeginStepInput): BeginRequest {
   checkText("intent", input.intent, LIMITS.intentBytes);
   checkOneOf("kind", input.kind, STEP_KINDS);
   if (input.inputHash !== "") checkText("inputHash", input.inputHash, LIMITS.inputHashBytes);
-  if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, Number.MAX_SAFE_INTEGER);
+  if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.timeoutMs);
   for (const position of input.caught ?? []) checkInteger("caught", position, 0, LIMITS.steps - 1);
   return {
     op: "begin",

@@ -45,7 +45,9 @@ interface Situation {
 }
 
 /** Time that passes, or a request to be made of the situation in which it is sent. */
-type Command = { readonly waitMs: number } | { readonly request: (situation: Situation) => Request | undefined };
+type Command =
+  | { readonly waitMs: number }
+  | { readonly request: (situation: Situation) => Request | undefined };
 
 const worker = fc.constantFrom("ann", "bob", "cat");
 const leaseMs = fc.integer({ min: 1, max: 100 });
@@ -106,7 +108,8 @@ const endStep = requests(
 
 const end = requests(
   fc.record({ workerId: worker, fence, status: fc.constantFrom("completed", "failed", "failed") }),
-  (choice, now) => endOf({ ...choice, requestId: now.requestId, fence: now.fence(choice.workerId, choice.fence) }),
+  (choice, now) =>
+    endOf({ ...choice, requestId: now.requestId, fence: now.fence(choice.workerId, choice.fence) }),
 );
 
 const emit = requests(fc.constantFrom("approved", "rejected"), (key, { requestId }) =>
@@ -149,7 +152,15 @@ function play(commands: readonly Command[]): Moment[] {
     const again = journal.decide(request);
     const decision = journal.submit(request);
     const after = journal.snapshot();
-    moments.push({ request, now: journal.now, before, decision, after, again, repeated: journal.decide(request) });
+    moments.push({
+      request,
+      now: journal.now,
+      before,
+      decision,
+      after,
+      again,
+      repeated: journal.decide(request),
+    });
     if (request.op === "claim" && decision.ok) told.set(request.workerId, after.run?.fence ?? 0);
   }
   return Object.defineProperty(moments, fc.toStringMethod, { value: () => moments.map(describe).join("\n") });

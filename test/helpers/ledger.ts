@@ -45,7 +45,15 @@ export function renewOf(over: Partial<RenewRequest> = {}): RenewRequest {
 }
 
 export function factsOf(over: Partial<BeginFacts> = {}): BeginFacts {
-  return { requestId: "begin-1", intent: "fetch", kind: "tool", inputHash: "", timeoutMs: null, caught: [], ...over };
+  return {
+    requestId: "begin-1",
+    intent: "fetch",
+    kind: "tool",
+    inputHash: "",
+    timeoutMs: null,
+    caught: [],
+    ...over,
+  };
 }
 
 export function beginOf(over: Partial<BeginRequest> = {}): BeginRequest {
@@ -53,7 +61,14 @@ export function beginOf(over: Partial<BeginRequest> = {}): BeginRequest {
 }
 
 export function completeOf(over: Partial<CompleteRequest> = {}): CompleteRequest {
-  return { op: "complete", ...RUN, ...END_STEP, requestId: "complete-1", result: { text: '"page"' }, ...over };
+  return {
+    op: "complete",
+    ...RUN,
+    ...END_STEP,
+    requestId: "complete-1",
+    result: { text: '"page"' },
+    ...over,
+  };
 }
 
 export function failOf(over: Partial<FailRequest> = {}): FailRequest {
@@ -128,7 +143,8 @@ export class TinyJournal {
   answers<R extends Request>(request: R): Replies[R["op"]] {
     const decision = this.decide(request);
     if (!decision.ok) throw new Error(`refused: ${decision.error.message}`);
-    if (Object.keys(decision.change).length > 0) throw new Error(`changes ${JSON.stringify(decision.change)}`);
+    if (Object.keys(decision.change).length > 0)
+      throw new Error(`changes ${JSON.stringify(decision.change)}`);
     return decision.reply;
   }
 

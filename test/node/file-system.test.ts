@@ -150,6 +150,17 @@ describe("the views", () => {
     expect(await readdir(join(root, "run-1"))).toEqual(["run.json", "steps.jsonl"]);
   });
 
+  test("the views show the last claim, whichever of several stores was the last to write them", async () => {
+    const root = await temporaryRoot();
+    const stores = [storeAt(root), storeAt(root), storeAt(root)];
+    for (let round = 0; round < 20; round++) {
+      const runId = `run-${round}`;
+      await Promise.all(stores.map((store) => store.startOrResume(claimOf(runId))));
+      expect(await readJson(join(root, runId, "run.json"))).toMatchObject({ fence: 3 });
+      expect(await readJson(join(root, runId, "lease.json"))).toMatchObject({ fence: 3 });
+    }
+  });
+
   test("a view that cannot be written fails nothing", async () => {
     const root = await temporaryRoot();
     await mkdir(join(root, "run-1", "run.json", "in-the-way"), { recursive: true });

@@ -3,13 +3,12 @@
  * crash and to take over, none of which waits for real time.
  */
 import { expect } from "vitest";
-import type { Clock } from "../../src/contract/clock.ts";
 import { DurableStoreUnavailableError } from "../../src/contract/errors.ts";
 import type { DurableRunManifest, RunRecord, StepRecord } from "../../src/contract/types.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import type { RunDurableInput, RunDurableResult } from "../../src/runner/types.ts";
 import { InMemoryDurableRunStore } from "../../src/stores/memory.ts";
-import { TestClock } from "../../src/testing/clock.ts";
+import { ManualClock } from "./manual-clock.ts";
 import { WrappedStore } from "./wrapped-store.ts";
 
 export const RUN_ID = "run-1";
@@ -24,12 +23,8 @@ export const MANIFEST: DurableRunManifest = {
 export type TaskFn<T> = RunDurableInput<T>["taskFn"];
 type Options = Partial<Omit<RunDurableInput<never>, "taskFn">>;
 
-interface MovableClock extends Clock {
-  advance(ms: number): void;
-}
-
 export interface World {
-  readonly clock: MovableClock;
+  readonly clock: ManualClock;
   readonly memory: InMemoryDurableRunStore;
   /** In front of the memory store. What `run` works with. */
   readonly store: WrappedStore;
@@ -39,7 +34,8 @@ export interface World {
   step(stepIndex: number): Promise<StepRecord | undefined>;
 }
 
-export function newWorld(clock: MovableClock = new TestClock()): World {
+export function newWorld(): World {
+  const clock = new ManualClock();
   const memory = new InMemoryDurableRunStore();
   memory.now = () => clock.now();
   const store = new WrappedStore(memory);
@@ -58,36 +54,6 @@ export function newWorld(clock: MovableClock = new TestClock()): World {
   };
 }
 
-/** Unlike TestClock it stands still unless told to move: for leases so short that a busy machine would miss them. */
-export class FrozenClock implements MovableClock {
-  #now = 1_750_000_000_000;
-  readonly #sleepers = new Set<() => void>();
-
-  now(): number {
-    return this.#now;
-  }
-
-  advance(ms: number): void {
-    this.#now += ms;
-    for (const wake of this.#sleepers) wake();
-  }
-
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    const due = this.#now + ms;
-    return new Promise((resolve, reject) => {
-      const check = (): void => {
-        if (!signal?.aborted && this.#now < due) return;
-        this.#sleepers.delete(check);
-        if (signal?.aborted) reject(signal.reason as Error);
-        else resolve();
-      };
-      this.#sleepers.add(check);
-      signal?.addEventListener("abort", check, { once: true });
-      check();
-    });
-  }
-}
-
 /** A function that counts its calls and answers each with `answer`. */
 export function counted<T>(answer: (call: number) => T | Promise<T>): (() => Promise<T>) & { calls: number } {
   const fn = async (): Promise<T> => answer((fn.calls += 1));
@@ -99,7 +65,7 @@ export function never<T>(): Promise<T> {
   return new Promise<T>(() => {});
 }
 
-/** Lets everything that is ready run. */
+/** Lets everything that is ready run. The clock stands still meanwhile. */
 export function tick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
@@ -110,7 +76,7 @@ export async function until(condition: () => boolean): Promise<void> {
 }
 
 /** Lets time pass in strides, with everything that it wakes, until `work` settles. */
-export async function whileTimeFlies<T>(clock: MovableClock, work: Promise<T>, strideMs = 1_000): Promise<T> {
+export async function whileTimeFlies<T>(clock: ManualClock, work: Promise<T>, strideMs = 1_000): Promise<T> {
   let settled = false;
   const done = work.finally(() => (settled = true));
   done.catch(() => {});

@@ -27,10 +27,10 @@ export class ScriptedWorkflow extends WorkflowEntrypoint<Cloudflare.Env, string>
   override run(event: Readonly<WorkflowEvent<string>>, step: WorkflowStep): Promise<unknown> {
     const script = ScriptedWorkflow.scripts.get(event.payload);
     if (script === undefined) throw new Error(`no script "${event.payload}"`);
-    return script(step, event.instanceId);
+    return script(step);
   }
 }
 
-type WorkflowScript = (step: WorkflowStep, instanceId: string) => Promise<unknown>;
+type WorkflowScript = (step: WorkflowStep) => Promise<unknown>;
 
 export default { fetch: () => new Response("ok") };

@@ -136,6 +136,9 @@ export function describePayloadsAndInput(suite: Suite): void {
           /^stepIndex: .*0 to 99999/,
         );
       }
+      for (const timeoutMs of [-1, 0.5, Number.NaN, 1e15]) {
+        expect(await refused(() => suite.store.beginStep(aStep(runId, 0, { timeoutMs })))).toMatch(/^timeoutMs: /);
+      }
       expect(await refused(() => suite.store.beginStep(aStep(runId, 0, { fence, intent: "" })))).toMatch(
         /^intent: .*1024/,
       );

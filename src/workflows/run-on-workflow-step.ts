@@ -1,0 +1,45 @@
+/** A task of `runDurable` on Cloudflare's own Workflows, in place of a store of ours. */
+import { checkRunId, checkText, LIMITS } from "../contract/limits.ts";
+import { newRunId } from "../identity.ts";
+import { WorkflowContext } from "./context.ts";
+import type { RunOnWorkflowStepInput, WorkflowStepMethods } from "./types.ts";
+
+/** Half of a step's name, so that there is room for the intent. */
+const MAX_WORKFLOW_NAME_BYTES = 128;
+
+/**
+ * Runs a task whose steps the platform records, retries and replays. Resolves to what the task returned, as it is.
+ *
+ * Use it as the whole of a Workflow's `run`, or wrap `runDurable` in one step instead; never both at once, which would
+ * record each step twice. The context is that of `runDurable`, but for these:
+ *
+ * - A step is known by `workflowName/intent`, and by the platform's count where that repeats, not by its position: steps
+ *   may be added, moved or dropped between deploys. So there is no `step_divergence`. A changed input fingerprint is
+ *   found (`step_input_mismatch`); a changed kind is not, since none is recorded.
+ * - A failed step is tried again as `stepConfig` says. When the attempts are used up, its failure is the task's.
+ * - A result is recorded by the platform, which takes 1 MiB (`payload_too_large`); that and `payload_not_json` are
+ *   never tried again.
+ * - `ctx.awaitEvent(key)` waits for an event of type `workflowEventType(key)`, at most 100 characters. Of the events
+ *   with one key, the first counts; a later wait for the key answers the same. `pollMs` has no use here.
+ * - `ctx.emitEvent` needs `sendEvent`, and rejects with `invalid_input` without. It answers `accepted: false` for a key
+ *   that this run has emitted or received, and cannot know of what others have sent.
+ * - `ctx.signal` never aborts.
+ *
+ * Rejects with what the task threw, or `invalid_input`.
+ */
+export async function runOnWorkflowStep<TResult>(
+  workflowStep: WorkflowStepMethods,
+  input: RunOnWorkflowStepInput<TResult>,
+): Promise<TResult> {
+  const { taskFn, ...settings } = input;
+  const { workflowName, projectId = workflowName, scenarioId } = settings;
+  checkText("workflowName", workflowName, MAX_WORKFLOW_NAME_BYTES);
+  checkText("projectId", projectId, LIMITS.projectIdBytes);
+  if (scenarioId !== undefined) checkText("scenarioId", scenarioId, LIMITS.projectIdBytes);
+  const runId = settings.runId ?? (await workflowStep.do(`${workflowName}/run-id`, async () => newRunId()));
+  checkRunId(runId);
+  const ctx = new WorkflowContext(workflowStep, { ...settings, runId, projectId });
+  const result = await taskFn(ctx);
+  ctx.assertNotDiverged();
+  return result;
+}

@@ -1,0 +1,270 @@
+import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { newRequestId, newRunId } from "../../src/identity.ts";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
+import { TestClock } from "../../src/testing/clock.ts";
+import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
+import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { drained, wipe } from "./disasters.ts";
+import { faults, resetFaults } from "./faults.ts";
+
+let clock: TestClock;
+let db: FaultyDatabase;
+beforeEach(() => {
+  clock = new TestClock();
+  db = new FaultyDatabase(env.DB, clock);
+  faults.clock = clock;
+  faults.wrap = () => db;
+});
+afterEach(resetFaults);
+const store = (ack: "record" | "coordinator" = "record") => new CoordinatedDurableRunStore(env.RUNS, { ack });
+async function claim(ack: "record" | "coordinator" = "record") {
+  const input = aRun();
+  const { fence = 0 } = await store(ack).startOrResume(input);
+  return { runId: input.runId, fence };
+}
+const stubOf = (runId: string) => env.RUNS.getByName(runId);
+const recordedRun = (runId: string) =>
+  env.DB.prepare("SELECT * FROM durable_runs WHERE run_id = ?1").bind(runId).first<Record<string, unknown>>();
+const recordedStep = (runId: string, i = 0) =>
+  env.DB.prepare("SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index = ?2").bind(runId, i).first<Record<string, unknown>>();
+const writesFail = () => { db.fault = ({ writes }) => (writes ? "before" : "none"); };
+const ok = () => { db.fault = () => "none"; };
+const wait = (ms: number) => new Promise((r) => setTimeout(r, ms));
+
+/** A step begun and recorded, the watermark saved by an alarm, the object put to sleep. */
+async function sleeping() {
+  const { runId, fence } = await claim();
+  await store().beginStep(aStep(runId, 0, { fence }));
+  await wait(200);
+  await drained(runId);
+  await runDurableObjectAlarm(stubOf(runId));
+  await evictDurableObject(stubOf(runId));
+  return { runId, fence };
+}
+
+it("T1a watermark: an acknowledged (coordinator) completion reaches D1 after a crash", async () => {
+  const { runId, fence } = await sleeping();
+  writesFail();
+  await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
+  await abortAllDurableObjects();
+  ok();
+  await runDurableObjectAlarm(stubOf(runId));
+  await wait(300);
+  const lag = await stubOf(runId).lag();
+  expect([lag, (await recordedStep(runId))?.["status"]]).toEqual([{ ok: true, value: { rows: 0 } }, "completed"]);
+});
+
+it("T1b watermark: ack record acknowledges nothing that D1 lacks", async () => {
+  faults.times = { recordDeadlineMs: 100 };
+  const { runId, fence } = await sleeping();
+  writesFail();
+  const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "paid", requestId: newRequestId() };
+  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
+  await abortAllDurableObjects();
+  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
+});
+
+it("T1c watermark, end: the whole run is lost from D1 by retention", async () => {
+  const { runId, fence } = await sleeping();
+  writesFail();
+  await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
+  await abortAllDurableObjects();
+  ok();
+  await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
+  clock.advance(3_600_001);
+  await runDurableObjectAlarm(stubOf(runId));
+  expect(await store().loadStep(runId, 0)).toMatchObject({ status: "completed" });
+});
+
+it("T2 no hot loop when D1 is down and the retention is over", async () => {
+  const { runId, fence } = await claim("coordinator");
+  await drained(runId);
+  writesFail();
+  await store("coordinator").endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 7 });
+  clock.advance(3_600_001);
+  await runDurableObjectAlarm(stubOf(runId));
+  const before = db.batches;
+  await wait(1_000);
+  const loops = db.batches - before;
+  ok();
+  expect(loops).toBeLessThan(5);
+});
+
+it("T4 a read through the coordinator does not undo what a D1 store does", async () => {
+  const elsewhere = new D1DurableRunStore(env.DB, { clock });
+  const input = aRun();
+  const { fence = 0 } = await elsewhere.startOrResume(input);
+  const { runId } = input;
+  await elsewhere.beginStep(aStep(runId, 0, { fence }));
+  expect(await store().loadRun(runId)).toMatchObject({ status: "running" });
+  await elsewhere.completeStep({ runId, stepIndex: 0, fence, result: 1 });
+  await elsewhere.endRun({ runId, workerId: "worker-1", fence, status: "completed", result: "all of it" });
+  expect(await recordedRun(runId)).toMatchObject({ status: "completed" });
+  clock.advance(31_000);
+  await runDurableObjectAlarm(stubOf(runId));
+  expect(await recordedRun(runId)).toMatchObject({ status: "completed", result: '"all of it"' });
+});
+
+it("T5a an event acknowledged by the coordinator outlives a stale claim", async () => {
+  const { runId } = await claim();
+  clock.advance(30_001);
+  await new D1DurableRunStore(env.DB, { clock }).startOrResume({ ...aRun("worker-2"), runId });
+  expect((await store("coordinator").emitEvent({ runId, key: "k", payload: "approved" })).accepted).toBe(true);
+  await wait(300);
+  expect(await store().loadEvent(runId, "k")).toMatchObject({ payload: "approved" });
+});
+
+it("T5b an emit or claim over a stale claim is answered, not refused as lease_lost", async () => {
+  const { runId } = await claim();
+  clock.advance(30_001);
+  const elsewhere = new D1DurableRunStore(env.DB, { clock });
+  const { fence = 0 } = await elsewhere.startOrResume({ ...aRun("worker-2"), runId });
+  const emit = await refusalOf(() => store().emitEvent({ runId, key: "k", payload: "approved" }));
+  const other = await claim();
+  clock.advance(30_001);
+  const taken = await elsewhere.startOrResume({ ...aRun("worker-2"), runId: other.runId });
+  await elsewhere.endRun({ runId: other.runId, workerId: "worker-2", fence: taken.fence ?? 0, status: "failed" });
+  const reclaim = await refusalOf(() => store().startOrResume({ ...aRun("worker-3"), runId: other.runId }));
+  expect({ emit, reclaim, fence }).toEqual({ emit: "accepted", reclaim: "accepted", fence: 2 });
+});
+
+it("T6 a completion that was answered store_unavailable still carries its begin", async () => {
+  const { runId, fence } = await claim();
+  const worker = store();
+  await worker.beginStep(aStep(runId, 0, { fence }));
+  await wipe(runId);
+  db.fault = () => "before";
+  const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "paid", requestId: newRequestId() };
+  expect(await refusalOf(() => worker.completeStep(complete))).toBe("store_unavailable");
+  ok();
+  expect(await refusalOf(() => worker.completeStep(complete))).toBe("accepted");
+});
+
+it("T7 the deadline of a wait whose begin was lost is the one that was answered", async () => {
+  const { runId, fence } = await claim();
+  const worker = store();
+  const begun = await worker.beginStep(aStep(runId, 0, { fence, kind: "event", timeoutMs: 60_000 }));
+  await abortAllDurableObjects();
+  clock.advance(60_000);
+  const failed = await worker.failStep({ runId, stepIndex: 0, fence, attempt: 1, error: { message: "late" } });
+  expect({ d: failed.deadlineAt, s: failed.startedAt }).toEqual({ d: begun.deadlineAt, s: begun.startedAt });
+});
+
+it("T8 a caught failure that a begin reported replays as a failure after a reset", async () => {
+  const { runId, fence } = await claim();
+  const worker = store();
+  await worker.beginStep(aStep(runId, 0, { fence }));
+  await worker.failStep({ runId, stepIndex: 0, fence, attempt: 1, error: { message: "no" } });
+  await worker.beginStep(aStep(runId, 1, { fence, caught: [0] }));
+  await abortAllDurableObjects();
+  // In flight beside it: its begin says nothing of the failure, for that was reported.
+  await worker.beginStep(aStep(runId, 2, { fence }));
+  await worker.completeStep({ runId, stepIndex: 2, fence, attempt: 1, result: 1 });
+  clock.advance(30_001);
+  const { caughtSteps = [], completedSteps } = await store().startOrResume({ ...aRun("worker-2"), runId });
+  expect({ caught: caughtSteps.map((s) => s.stepIndex), completed: completedSteps.map((s) => s.stepIndex) }).toEqual({ caught: [0], completed: [2] });
+});
+
+it("T9 a begin is in storage within about 100 ms although a D1 call stalls", async () => {
+  const { runId, fence } = await claim("coordinator");
+  await drained(runId);
+  db.fault = ({ writes }) => (writes ? "stall" : "none");
+  await store("coordinator").emitEvent({ runId, key: "k", payload: 1 });
+  await wait(200);
+  await store("coordinator").beginStep(aStep(runId, 0, { fence }));
+  await wait(600);
+  const saved = await runInDurableObject(stubOf(runId), (_o, state) => state.storage.sql.exec("SELECT count(*) AS n FROM durable_steps").one()["n"]);
+  ok();
+  clock.advance(60_001);
+  expect(saved).toBe(1);
+});
+
+it("T10 a late batch from before the storage was lost does not undo an acknowledged completion", async () => {
+  const { runId, fence } = await claim();
+  const worker = store();
+  for (let i = 0; i < 3; i += 1) await worker.renewLease({ runId, workerId: "worker-1", fence });
+  writesFail();
+  await worker.beginStep(aStep(runId, 0, { fence }));
+  await expect.poll(() => db.faults).toBeGreaterThan(0);
+  await wipe(runId);
+  ok();
+  await worker.completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
+  expect(await recordedStep(runId)).toMatchObject({ status: "completed" });
+  await db.replayLate("oldest first");
+  expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"paid"' });
+});
+
+it("T11 a restored object that goes on before the next claim does not hide what D1 holds", async () => {
+  const { runId, fence } = await claim();
+  const worker = store();
+  for (let i = 0; i < 3; i += 1) {
+    await worker.beginStep(aStep(runId, i, { fence }));
+    await worker.completeStep({ runId, stepIndex: i, fence, result: i });
+  }
+  await runInDurableObject(stubOf(runId), (_o, state) => { state.storage.sql.exec("DELETE FROM durable_steps"); });
+  await evictDurableObject(stubOf(runId));
+  for (let i = 3; i < 8; i += 1) {
+    await worker.beginStep(aStep(runId, i, { fence }));
+    await worker.completeStep({ runId, stepIndex: i, fence, result: i });
+  }
+  const { completedSteps } = await store().startOrResume({ ...aRun(), runId });
+  expect(completedSteps.map((s) => s.stepIndex)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+});
+
+it("T12 a fence minted twice does not let the first holder write", async () => {
+  writesFail();
+  const input = aRun();
+  const a = await store("coordinator").startOrResume(input);
+  await wipe(input.runId);
+  ok();
+  const b = await store("coordinator").startOrResume({ ...aRun("worker-2"), runId: input.runId });
+  await store("coordinator").beginStep(aStep(input.runId, 0, { fence: b.fence ?? 0 }));
+  const zombie = await refusalOf(() => store("coordinator").completeStep({ runId: input.runId, stepIndex: 0, fence: a.fence ?? 0, attempt: 1, result: "zombie" }));
+  expect({ a: a.fence, b: b.fence, zombie }).toEqual({ a: 1, b: 1, zombie: "lease_lost" });
+});
+
+it("T13 a wait without end does not make its run unreadable", async () => {
+  for (const one of [store(), new D1DurableRunStore(env.DB, { clock })]) {
+    const input = aRun();
+    const { runId } = input;
+    const { fence = 0 } = await one.startOrResume(input);
+    const begin = await refusalOf(() => one.beginStep(aStep(runId, 0, { fence, kind: "event", timeoutMs: Number.MAX_SAFE_INTEGER })));
+    const complete = await refusalOf(() => one.completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: 1 }));
+    const resume = await refusalOf(() => one.startOrResume(input));
+    expect({ begin, complete, resume }).toEqual({ begin: "invalid_input", complete: "step_not_running", resume: "accepted" });
+  }
+});
+
+it("T14 code that is older than the tables leaves their version alone", async () => {
+  const { runId } = await claim();
+  await runInDurableObject(stubOf(runId), (_o, state) => { state.storage.sql.exec("UPDATE durable_meta SET value = 2 WHERE key = 'schema_version'"); });
+  await evictDurableObject(stubOf(runId));
+  await store().loadRun(runId);
+  const version = await runInDurableObject(stubOf(runId), (_o, state) => state.storage.sql.exec("SELECT value FROM durable_meta WHERE key = 'schema_version'").one()["value"]);
+  expect(version).toBe(2);
+});
+
+it("T15 a step begun twice at once counts once", async () => {
+  const { runId, fence } = await claim();
+  await store().beginStep(aStep(runId, 0, { fence }));
+  await store().beginStep(aStep(runId, 0, { fence }));
+  expect((await store().loadRun(runId))?.stepCount).toBe(1);
+});
+
+it("T23 an emit repeated under its request id answers what stands", async () => {
+  const runId = newRunId();
+  const requestId = newRequestId();
+  await store().emitEvent({ runId, key: "k", payload: "first", requestId });
+  expect(await store().emitEvent({ runId, key: "k", payload: "second", requestId })).toMatchObject({ accepted: true, record: { payload: "first" } });
+});
+
+it("T24 a completion of an attempt that is over does not end the next", async () => {
+  const { runId, fence } = await claim();
+  await store().beginStep(aStep(runId, 0, { fence }));
+  await store().failStep({ runId, stepIndex: 0, fence, attempt: 1, error: { message: "x" } });
+  await store().beginStep(aStep(runId, 0, { fence }));
+  expect(await refusalOf(() => store().completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "of attempt 1" }))).toBe("step_not_running");
+});

@@ -1,0 +1,119 @@
+/** What the adapter asks of a platform's step, and that it copes with one that keeps more of an error than the local engine. */
+import { describe, expect, it } from "vitest";
+import type { DurableContext } from "../../src/runner/types.ts";
+import { runOnWorkflowStep } from "../../src/workflows/run-on-workflow-step.ts";
+import type { WorkflowStepConfig, WorkflowStepLike } from "../../src/workflows/types.ts";
+
+describe("the platform's step is called", () => {
+  it("with stable names, the retry policy for steps alone, and a time limit in seconds", async () => {
+    const platform = new Platform();
+    const stepConfig = { retries: { limit: 1, delay: "1 second" }, timeout: 500 };
+    await run(platform, { stepConfig }, async (ctx) => {
+      await ctx.step("draft", async () => 1);
+      await ctx.awaitEvent("go/on");
+      await ctx.awaitEvent("soon", { timeoutMs: 1_500 });
+      await ctx.emitEvent("done", null);
+      return [await ctx.now(), await ctx.uuid()];
+    });
+    expect(platform.calls).toEqual([
+      ["do", "flow/run-id", undefined],
+      ["do", "flow/draft", stepConfig],
+      ["waitForEvent", "flow/event:go/on", { type: "go_2Fon", timeout: "86400 seconds" }],
+      ["waitForEvent", "flow/event:soon", { type: "soon", timeout: "1.5 seconds" }],
+      ["do", "flow/emit:done", undefined],
+      ["do", "flow/ctx.now", undefined],
+      ["do", "flow/ctx.uuid", undefined],
+    ]);
+  });
+
+  it("in order of the task's calls, before any of them has ended", async () => {
+    const platform = new Platform();
+    await run(platform, { runId: "r" }, async (ctx) => {
+      const all = [
+        ctx.step("a", async () => 1),
+        ctx.awaitEvent("b"),
+        ctx.now(),
+        ctx.step("a", async () => 2),
+      ];
+      expect(platform.calls.map(([, name]) => name)).toEqual([
+        "flow/a",
+        "flow/event:b",
+        "flow/ctx.now",
+        "flow/a",
+      ]);
+      await Promise.all(all);
+    });
+  });
+});
+
+describe("an error of the platform", () => {
+  it("that says by its name that a wait timed out is a timeout", async () => {
+    const platform = new Platform(Object.assign(new Error("too late"), { name: "WorkflowTimeoutError" }));
+    await expect(run(platform, {}, (ctx) => ctx.awaitEvent("k"))).rejects.toMatchObject({
+      code: "await_event_timeout",
+    });
+  });
+
+  it.each(["Aborting engine: User called pause", "Step limit reached", "Execution timed out after 100ms"])(
+    "on its own account reaches it again as it is: %s",
+    async (message) => {
+      const own = new Error(message);
+      const platform = new Platform(own);
+      await expect(run(platform, {}, (ctx) => ctx.step("a", async () => 1))).rejects.toBe(own);
+    },
+  );
+
+  it("is not taken for an earlier failure of the step", async () => {
+    const platform = new Platform();
+    const pause = new Error("Aborting engine: User called pause");
+    platform.afterAttempt = () => {
+      throw pause;
+    };
+    const task = (ctx: DurableContext) => ctx.step("a", () => Promise.reject(new Error("first attempt")));
+    await expect(run(platform, {}, task)).rejects.toBe(pause);
+  });
+});
+
+function run<T>(
+  platform: WorkflowStepLike,
+  settings: { stepConfig?: WorkflowStepConfig; runId?: string },
+  taskFn: (ctx: DurableContext) => Promise<T>,
+): Promise<T> {
+  const sendEvent = async (): Promise<void> => {};
+  return runOnWorkflowStep(platform, { workflowName: "flow", sendEvent, ...settings, taskFn });
+}
+
+/** A platform with no memory: it notes what it is asked, and then does it, or fails with the given error. */
+class Platform implements WorkflowStepLike {
+  readonly calls: [method: string, name: string, options: unknown][] = [];
+  /** Called when an attempt has failed. */
+  afterAttempt: (() => void) | undefined;
+  readonly #failure: Error | undefined;
+
+  constructor(failure?: Error) {
+    this.#failure = failure;
+  }
+
+  async do<T>(
+    name: string,
+    ...rest: [WorkflowStepConfig, () => Promise<T>] | [() => Promise<T>]
+  ): Promise<T> {
+    const [config, fn] = rest.length === 1 ? [undefined, rest[0]] : rest;
+    this.calls.push(["do", name, config]);
+    if (this.#failure && !name.endsWith("/run-id")) throw this.#failure;
+    try {
+      return await fn();
+    } catch (error) {
+      this.afterAttempt?.();
+      throw error;
+    }
+  }
+
+  async sleep(): Promise<void> {}
+
+  async waitForEvent<T>(name: string, options: { type: string; timeout?: string }) {
+    this.calls.push(["waitForEvent", name, options]);
+    if (this.#failure) throw this.#failure;
+    return { payload: null as T, timestamp: 0, type: options.type };
+  }
+}
