@@ -9,12 +9,14 @@ import {
   LEASE_MS,
   never,
   newWorld,
+  plainError,
   rejection,
   RUN_ID,
   tick,
   until,
   whileTimeFlies,
 } from "./support/world.ts";
+import { failing } from "./support/wrapped-store.ts";
 
 function emit(world: World, key: string, payload: unknown): Promise<{ accepted: boolean }> {
   return world.memory.emitEvent({ runId: RUN_ID, key, payload });
@@ -233,18 +235,15 @@ describe("emitEvent", () => {
 
   test("sends the payload as it was at the call, also when it has to be repeated", async () => {
     const world = newWorld();
-    world.store.hooks.emitEvent = async (pass) => {
-      delete world.store.hooks.emitEvent;
-      await tick();
-      await pass();
-      throw new Error("lost");
-    };
+    world.store.inject("emitEvent", failing(1, plainError));
     const payload = { n: 1 };
-    await world.run(async (ctx) => {
+    const attempt = world.run((ctx) => {
       const emitted = ctx.emitEvent("k", payload);
       payload.n = 2;
-      expect(await emitted).toEqual({ accepted: true });
+      return emitted;
     });
+    expect((await whileTimeFlies(world.clock, attempt)).result).toEqual({ accepted: true });
+    expect(world.store.count("emitEvent")).toBe(2);
     expect((await world.memory.loadEvent(RUN_ID, "k"))?.payload).toEqual({ n: 1 });
   });
 

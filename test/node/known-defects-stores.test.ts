@@ -42,7 +42,7 @@ describe("the file store", () => {
     const traceFile = join(await temporaryRoot(), "trace.json");
     const flags = ["--trace-event-categories", "node.fs.async", "--trace-event-file-pattern", traceFile];
     const { status, stderr } = spawnSync(process.execPath, [...flags, script, root], { encoding: "utf8" });
-    expect(status, stderr).toBe(0);
+    expect({ status, stderr }).toMatchObject({ status: 0 });
     const { traceEvents } = JSON.parse(readFileSync(traceFile, "utf8")) as {
       traceEvents: { name: string; ph: string }[];
     };
