@@ -3,6 +3,8 @@
 -- A payload of more than 256 KiB lies in durable_chunks, and its column is NULL beside a *_ref. A payload that is the
 -- empty text stands for "returned nothing".
 --
+-- Long texts come last in a row, so that what is looked at often is read without them.
+--
 -- fence and revision: a row is only ever replaced by one with a higher (fence, revision), so that a late duplicate of
 -- an old write changes nothing.
 
@@ -16,13 +18,10 @@ CREATE TABLE durable_runs (
   manifest_hash    TEXT NOT NULL,
   project_id       TEXT NOT NULL,
   scenario_id      TEXT,
-  task             TEXT NOT NULL,
-  input            TEXT,
-  input_ref        TEXT,
-  tags             TEXT,
   status           TEXT NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed', 'suspended', 'cancelled')),
   fence            INTEGER NOT NULL CHECK (fence > 0),
   takeovers        INTEGER NOT NULL CHECK (takeovers >= 0),
+  revision         INTEGER NOT NULL CHECK (revision > 0),
   worker_id        TEXT NOT NULL,
   claim_request_id TEXT NOT NULL,
   lease_ms         INTEGER NOT NULL,
@@ -30,11 +29,14 @@ CREATE TABLE durable_runs (
   created_at       INTEGER NOT NULL,
   updated_at       INTEGER NOT NULL,
   completed_at     INTEGER,
-  outcome          TEXT,
-  result           TEXT,
+  input_ref        TEXT,
   result_ref       TEXT,
+  tags             TEXT,
   error            TEXT,
-  revision         INTEGER NOT NULL CHECK (revision > 0)
+  task             TEXT NOT NULL,
+  input            TEXT,
+  outcome          TEXT,
+  result           TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_steps (
@@ -45,28 +47,28 @@ CREATE TABLE durable_steps (
   input_hash       TEXT NOT NULL,
   status           TEXT NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed')),
   attempts         INTEGER NOT NULL CHECK (attempts > 0),
-  result           TEXT,
-  result_ref       TEXT,
-  error            TEXT,
-  caught           TEXT,
+  fence            INTEGER NOT NULL CHECK (fence > 0),
+  revision         INTEGER NOT NULL CHECK (revision > 0),
+  worker_id        TEXT NOT NULL,
+  begin_request_id TEXT NOT NULL,
   deadline_at      INTEGER,
   started_at       INTEGER NOT NULL,
   completed_at     INTEGER,
-  worker_id        TEXT NOT NULL,
-  fence            INTEGER NOT NULL CHECK (fence > 0),
-  begin_request_id TEXT NOT NULL,
-  revision         INTEGER NOT NULL CHECK (revision > 0),
+  caught           TEXT,
+  result_ref       TEXT,
+  error            TEXT,
+  result           TEXT,
   PRIMARY KEY (run_id, step_index)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_events (
   run_id      TEXT NOT NULL,
   key         TEXT NOT NULL,
-  payload     TEXT,
-  payload_ref TEXT,
   emitted_at  INTEGER NOT NULL,
   request_id  TEXT NOT NULL,
   revision    INTEGER NOT NULL CHECK (revision > 0),
+  payload_ref TEXT,
+  payload     TEXT,
   PRIMARY KEY (run_id, key)
 ) STRICT, WITHOUT ROWID;
 

@@ -67,7 +67,8 @@ function newUlid(): string {
   return ulid();
 }
 
-function sha256Hex(text: string): string {
+/** SHA-256 (hex) of a text's UTF-8. */
+export function sha256Hex(text: string): string {
   return createHash("sha256").update(text, "utf8").digest("hex");
 }
 

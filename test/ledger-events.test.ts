@@ -22,16 +22,18 @@ describe("an emit", () => {
     const { event } = ledger.accepts(emitOf());
     ledger.now += 10;
     const later = emitOf({ requestId: "emit-2", payload: { text: "2" } });
-    expect(ledger.answers(later)).toEqual({ accepted: false, event });
-    expect(ledger.answers(later)).toEqual({ accepted: false, event });
+    expect(ledger.answers(later)).toEqual({ accepted: false, isNew: false, event });
+    expect(ledger.answers(later)).toEqual({ accepted: false, isNew: false, event });
   });
 
   test("repeated under its request id was accepted, each time", () => {
     const ledger = new TinyJournal();
     const first = ledger.accepts(emitOf());
     ledger.now += 10;
-    expect(ledger.answers(emitOf())).toEqual(first);
-    expect(ledger.answers(emitOf({ payload: { text: "2" } }))).toEqual(first);
+    const standing = { ...first, isNew: false };
+    expect(first.isNew).toBe(true);
+    expect(ledger.answers(emitOf())).toEqual(standing);
+    expect(ledger.answers(emitOf({ payload: { text: "2" } }))).toEqual(standing);
   });
 
   test("of another key stands beside it", () => {

@@ -47,6 +47,13 @@ describe("leases and fences", () => {
     });
   });
 
+  test("a claim that comes again is granted no second fence while no other was granted since (R20)", () => {
+    always(({ request, decision, before }) => {
+      if (request.op !== "claim" || before.run?.claimRequestId !== request.requestId) return;
+      expect(decision).toEqual({ ok: true, reply: { run: before.run }, change: {} });
+    });
+  });
+
   test("a mutation under a lower fence is always refused with lease_lost (R5)", () => {
     always(({ request, decision, before }) => {
       if (!("fence" in request) || request.fence === null || !before.run || request.fence >= before.run.fence)
@@ -229,11 +236,14 @@ function outcomeOf(decision: Decision): string {
 
 /**
  * What a caller sees of a decision. `accepted` tells a journal of a completion or an end which body to answer with, the
- * request's or the record's, and the two are the same when a request is repeated; of an emit the caller sees it too.
+ * request's or the record's, and so does an emit's `isNew`; the two are the same when a request is repeated.
  */
 function answerOf(decision: Decision): unknown {
   if (!decision.ok) return decision.error;
-  if ("event" in decision.reply) return decision.reply;
+  if ("event" in decision.reply) {
+    const { accepted, event } = decision.reply;
+    return { accepted, event };
+  }
   const { accepted: _, ...seen } = { accepted: undefined, ...decision.reply };
   return seen;
 }

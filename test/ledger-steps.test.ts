@@ -7,7 +7,7 @@ import {
   claimOf,
   completeOf,
   endOf,
-  factsOf,
+  begunOf,
   failOf,
   LEASE_MS,
   TinyJournal,
@@ -301,9 +301,16 @@ describe.each([
   ["completion", completeOf, "completed"],
   ["failure", failOf, "failed"],
 ] as const)("a %s whose begin was lost (R16)", (_what, ending, status) => {
-  const facts = factsOf({ requestId: "begin-9", inputHash: "in-1", timeoutMs: 500, caught: [2] });
+  const facts = begunOf({
+    requestId: "begin-9",
+    inputHash: "in-1",
+    timeoutMs: 500,
+    caught: [2],
+    startedAt: 41,
+    deadlineAt: 541,
+  });
 
-  test("begins the step here, under the caller's fence", () => {
+  test("begins the step here, under the caller's fence, as of when its begin was answered", () => {
     const ledger = takenOver(claimed());
     const { step } = ledger.accepts(ending({ fence: 2, attempt: 1, begun: facts }));
     expect(step).toMatchObject({
@@ -313,9 +320,9 @@ describe.each([
       inputHash: "in-1",
       attempts: 1,
       caught: [2],
-      startedAt: ledger.now,
+      startedAt: 41,
       completedAt: ledger.now,
-      deadlineAt: ledger.now + 500,
+      deadlineAt: 541,
       workerId: "bob",
       fence: 2,
       beginRequestId: "begin-9",
@@ -371,7 +378,7 @@ describe.each([
 describe("what a begin said of a step that is on record", () => {
   test("is not counted again", () => {
     const ledger = begun();
-    const again = { attempt: 1, begun: factsOf({ requestId: "begin-9", intent: "parse", caught: [7] }) };
+    const again = { attempt: 1, begun: begunOf({ requestId: "begin-9", intent: "parse", caught: [7] }) };
     expect(ledger.accepts(completeOf(again)).step).toMatchObject({
       intent: "fetch",
       attempts: 1,
@@ -382,7 +389,7 @@ describe("what a begin said of a step that is on record", () => {
 
   test("does not touch a completed step", () => {
     const ledger = completed();
-    const again = completeOf({ attempt: 2, begun: factsOf({ requestId: "begin-9" }) });
+    const again = completeOf({ attempt: 2, begun: begunOf({ requestId: "begin-9" }) });
     expect(ledger.answers(again)).toEqual({ step: ledger.step(), accepted: false });
   });
 });

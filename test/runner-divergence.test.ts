@@ -22,7 +22,10 @@ async function interruptedRun(): Promise<World> {
 
 /** The code that the run began with. */
 async function mended(ctx: DurableContext): Promise<string> {
-  const page = await ctx.step("fetch", () => never<string>(), { kind: "tool", inputFingerprint: { url: "/" } });
+  const page = await ctx.step("fetch", () => never<string>(), {
+    kind: "tool",
+    inputFingerprint: { url: "/" },
+  });
   const sum = await ctx.step("sum up", () => never<string>());
   return `${page} ${sum} ${await ctx.step("publish", async () => "done", { inputFingerprint: "v1" })}`;
 }
@@ -103,7 +106,10 @@ test("an input is compared only when both sides have one", async () => {
 test("the same input in another order of its keys is the same", async () => {
   const world = newWorld();
   const last = counted((call) => (call === 1 ? never() : null));
-  const fingerprints = [{ a: 1, b: new Date(0) }, { b: "1970-01-01T00:00:00.000Z", a: 1, c: undefined }];
+  const fingerprints = [
+    { a: 1, b: new Date(0) },
+    { b: "1970-01-01T00:00:00.000Z", a: 1, c: undefined },
+  ];
   const task = async (ctx: DurableContext) => {
     await ctx.step("x", async () => 1, { inputFingerprint: fingerprints.shift() });
     await ctx.step("last", last);
@@ -126,7 +132,9 @@ describe("a task that ends", () => {
 
   test("without a single step has diverged too", async () => {
     const world = await interruptedRun();
-    expect(await rejection(world.run(async () => "nothing to do"))).toMatchObject({ code: "step_divergence" });
+    expect(await rejection(world.run(async () => "nothing to do"))).toMatchObject({
+      code: "step_divergence",
+    });
     await expectResumable(world);
   });
 
@@ -158,7 +166,10 @@ describe("a task that catches its divergence", () => {
   test("gets no further step, and cannot complete the run", async () => {
     const world = await interruptedRun();
     const error = await rejection(world.run(evasive));
-    expect(error).toMatchObject({ code: "step_divergence", message: expect.stringMatching(/step 0/) as string });
+    expect(error).toMatchObject({
+      code: "step_divergence",
+      message: expect.stringMatching(/step 0/) as string,
+    });
     expect(caught).toEqual(["step_divergence", "step_divergence"]);
     expect(fallback.calls).toBe(0);
     await expectResumable(world);

@@ -75,20 +75,23 @@ describe("an event reaches its wait", () => {
     expect(result).toEqual([1, 2, 1]);
   });
 
-  test.each([undefined, null, 0, "", { nested: [new Date(0)] }])("with the payload that JSON gives: %j", async (payload) => {
-    const world = newWorld();
-    await emit(world, "k", payload);
-    const seen: unknown[] = [];
-    const last = counted((call) => (call === 1 ? never() : null));
-    const task = async (ctx: DurableContext) => {
-      seen.push(await ctx.awaitEvent("k"));
-      await ctx.step("last", last);
-    };
-    await crash(world, task, () => last.calls === 1);
-    await world.run(task);
-    const expected: unknown = payload === undefined ? undefined : JSON.parse(JSON.stringify(payload));
-    expect(seen).toStrictEqual([expected, expected]);
-  });
+  test.each([undefined, null, 0, "", { nested: [new Date(0)] }])(
+    "with the payload that JSON gives: %j",
+    async (payload) => {
+      const world = newWorld();
+      await emit(world, "k", payload);
+      const seen: unknown[] = [];
+      const last = counted((call) => (call === 1 ? never() : null));
+      const task = async (ctx: DurableContext) => {
+        seen.push(await ctx.awaitEvent("k"));
+        await ctx.step("last", last);
+      };
+      await crash(world, task, () => last.calls === 1);
+      await world.run(task);
+      const expected: unknown = payload === undefined ? undefined : JSON.parse(JSON.stringify(payload));
+      expect(seen).toStrictEqual([expected, expected]);
+    },
+  );
 });
 
 test("a wait that was answered replays without asking for the event", async () => {
@@ -126,7 +129,9 @@ describe("a wait that times out", () => {
     });
     expect(world.store.count("loadEvent")).toBe(1);
     await emit(world, "k2", 1);
-    const other = await world.run((ctx) => ctx.awaitEvent("k", { timeoutMs: 0 }).catch(() => ctx.awaitEvent("k2")));
+    const other = await world.run((ctx) =>
+      ctx.awaitEvent("k", { timeoutMs: 0 }).catch(() => ctx.awaitEvent("k2")),
+    );
     expect(other.result).toBe(1);
   });
 
@@ -143,7 +148,10 @@ describe("a wait that times out", () => {
       return decision;
     };
     const attempt = rejection(world.run(task));
-    await whileTimeFlies(world.clock, until(() => last.calls === 1));
+    await whileTimeFlies(
+      world.clock,
+      until(() => last.calls === 1),
+    );
     world.clock.advance(LEASE_MS);
     expect(await attempt).toMatchObject({ code: "lease_lost" });
     await emit(world, "k", "too late");
@@ -222,6 +230,36 @@ describe("emitEvent", () => {
     ]);
     expect((await world.memory.loadEvent(RUN_ID, "mine"))?.payload).toBe(1);
     expect((await world.memory.loadEvent(RUN_ID, "taken"))?.payload).toBe("theirs");
+  });
+
+  test("answers the same at replay also when parallel branches come to it in another order", async () => {
+    const world = newWorld();
+    const seen: boolean[][] = [];
+    const last = counted((call) => (call === 1 ? never() : null));
+    const task = async (ctx: DurableContext) => {
+      // The steps of the first attempt take a while, and the second one's slower; those of a replay take none.
+      const branch = async (name: string, ticks: number) => {
+        await ctx.step(name, async () => {
+          for (let i = 0; i < ticks; i += 1) await tick();
+        });
+        return (await ctx.emitEvent(name, 1)).accepted;
+      };
+      seen.push(await Promise.all([branch("slow", 5), branch("quick", 1)]));
+      await ctx.step("last", last);
+    };
+    await crash(world, task, () => last.calls === 1);
+    await world.run(task);
+    const emitted = world.store.calls.filter((call) => call.method === "emitEvent");
+    expect(emitted.map((call) => (call.args[0] as { key: string }).key)).toEqual([
+      "quick",
+      "slow",
+      "slow",
+      "quick",
+    ]);
+    expect(seen).toEqual([
+      [true, true],
+      [true, true],
+    ]);
   });
 
   test("is no step, and takes no position", async () => {

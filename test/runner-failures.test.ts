@@ -38,7 +38,12 @@ function catching(step: () => Promise<unknown>, seen: Seen[], last: () => Promis
   return async (ctx: DurableContext): Promise<string> => {
     await ctx.step("risky", step).catch((error: Error & { code?: unknown }) => {
       const { name, message } = error;
-      seen.push({ name, message, ...("code" in error && { code: error.code }), typed: error instanceof Error });
+      seen.push({
+        name,
+        message,
+        ...("code" in error && { code: error.code }),
+        typed: error instanceof Error,
+      });
     });
     await ctx.step("last", last);
     return "done";
@@ -47,28 +52,43 @@ function catching(step: () => Promise<unknown>, seen: Seen[], last: () => Promis
 
 describe("a failure that the task caught and moved past", () => {
   test.each<[string, unknown, Partial<Seen>]>([
-    ["an error with a code", new QuotaError("over the limit", "quota"), { name: "QuotaError", code: "quota" }],
+    [
+      "an error with a code",
+      new QuotaError("over the limit", "quota"),
+      { name: "QuotaError", code: "quota" },
+    ],
     ["an error with a number for a code", new QuotaError("over", 429), { name: "QuotaError" }],
-    ["a code that is also a method of objects", new QuotaError("odd", "constructor"), { code: "constructor" }],
+    [
+      "a code that is also a method of objects",
+      new QuotaError("odd", "constructor"),
+      { code: "constructor" },
+    ],
     ["a plain error", new TypeError("no function"), { name: "TypeError", message: "no function" }],
-    ["an aborted call", new DOMException("stopped", "AbortError"), { name: "AbortError", message: "stopped" }],
-  ])("replays with its name, message and code, and without a call: %s (R24)", async (_what, error, expected) => {
-    const world = newWorld();
-    const risky = counted(() => Promise.reject(error as Error));
-    const last = counted((call) => (call === 1 ? never() : null));
-    const seen: Seen[] = [];
-    const task = catching(risky, seen, last);
-    await crash(world, task, () => last.calls === 1);
-    const { result, steps } = await world.run(task);
+    [
+      "an aborted call",
+      new DOMException("stopped", "AbortError"),
+      { name: "AbortError", message: "stopped" },
+    ],
+  ])(
+    "replays with its name, message and code, and without a call: %s (R24)",
+    async (_what, error, expected) => {
+      const world = newWorld();
+      const risky = counted(() => Promise.reject(error as Error));
+      const last = counted((call) => (call === 1 ? never() : null));
+      const seen: Seen[] = [];
+      const task = catching(risky, seen, last);
+      await crash(world, task, () => last.calls === 1);
+      const { result, steps } = await world.run(task);
 
-    expect(result).toBe("done");
-    expect(risky.calls).toBe(1);
-    expect(seen).toHaveLength(2);
-    expect(seen[1]).toMatchObject(expected);
-    const { code, ...first } = seen[0] as Seen;
-    expect(seen[1]).toEqual(typeof code === "string" ? { ...first, code } : first);
-    expect(steps[0]).toMatchObject({ status: "failed", attempts: 1 });
-  });
+      expect(result).toBe("done");
+      expect(risky.calls).toBe(1);
+      expect(seen).toHaveLength(2);
+      expect(seen[1]).toMatchObject(expected);
+      const { code, ...first } = seen[0] as Seen;
+      expect(seen[1]).toEqual(typeof code === "string" ? { ...first, code } : first);
+      expect(steps[0]).toMatchObject({ status: "failed", attempts: 1 });
+    },
+  );
 
   test("replays as the typed error that it was, when it was one of this contract's own", async () => {
     const world = newWorld();
@@ -122,7 +142,10 @@ describe("a failure that the task caught and moved past", () => {
     const task = catching(risky, [], last);
     const attempt = world.run(task);
     attempt.catch(() => {});
-    await whileTimeFlies(world.clock, until(() => last.calls === 1));
+    await whileTimeFlies(
+      world.clock,
+      until(() => last.calls === 1),
+    );
     await lapse(world, attempt);
     await world.run(task);
     expect(risky.calls).toBe(1);
@@ -219,7 +242,10 @@ describe("a task's result", () => {
     const world = newWorld();
     const fn = counted(() => 1);
     const error = await rejection(world.run(async (ctx) => ({ n: await ctx.step("n", fn), bad: 1n })));
-    expect(error).toMatchObject({ code: "payload_not_json", message: expect.stringContaining(".bad") as string });
+    expect(error).toMatchObject({
+      code: "payload_not_json",
+      message: expect.stringContaining(".bad") as string,
+    });
     expect(world.record()).toMatchObject({ status: "failed", error: { code: "payload_not_json" } });
     expect((await world.run(async (ctx) => ({ n: await ctx.step("n", fn) }))).result).toEqual({ n: 1 });
     expect(fn.calls).toBe(1);
@@ -305,9 +331,17 @@ describe("whatever is thrown is recorded in words, and reaches the caller as it 
     ["a BigInt", 1n, { message: "thrown: bigint" }],
     ["a symbol", Symbol("s"), { message: "thrown: Symbol(s)" }],
     ["a plain object", { status: 429 }, { message: 'thrown: {"status":429}' }],
-    ["an object like an error", { message: "grpc", code: "UNAVAILABLE" }, { message: "grpc", code: "UNAVAILABLE" }],
+    [
+      "an object like an error",
+      { message: "grpc", code: "UNAVAILABLE" },
+      { message: "grpc", code: "UNAVAILABLE" },
+    ],
     ["an error whose name is no string", Object.assign(new Error("odd"), { name: 42 }), { message: "odd" }],
-    ["an error whose message is no string", Object.assign(new Error(), { message: [1] }), { message: "thrown: [1]" }],
+    [
+      "an error whose message is no string",
+      Object.assign(new Error(), { message: [1] }),
+      { message: "thrown: [1]" },
+    ],
     ["an error that cannot be read", hostile, { message: "thrown: object" }],
   ])("%s", async (_what, thrown, recorded) => {
     const world = newWorld();

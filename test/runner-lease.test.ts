@@ -231,7 +231,9 @@ describe("after a loss nothing more is written, and the run is not failed,", () 
       await seize(world);
       return call();
     };
-    expect(await rejection(world.run((ctx) => ctx.step("x", async () => 1)))).toMatchObject({ code: "lease_lost" });
+    expect(await rejection(world.run((ctx) => ctx.step("x", async () => 1)))).toMatchObject({
+      code: "lease_lost",
+    });
     expect(world.store.count("endRun")).toBe(1);
     expect(world.record()).toMatchObject({ status: "running", leaseHolderId: "thief" });
   });
@@ -300,4 +302,58 @@ test("a lease that has ended with its run is not taken for lost when the context
   const error = await rejection(ctx.step("late", async () => 1));
   expect(error.message).toMatch(/the task of run "run-1" has ended/);
   expect(ctx.signal.aborted).toBe(false);
+});
+
+describe("no timer is left behind by an attempt", () => {
+  const own = new Error("own");
+  test.each<[string, (world: World) => Promise<unknown>]>([
+    ["that completes", (world) => world.run((ctx) => ctx.step("x", async () => 1))],
+    ["that fails", (world) => rejection(world.run((ctx) => ctx.step("x", () => Promise.reject(own))))],
+    [
+      "that ends with a wait in flight",
+      (world) =>
+        world.run(async (ctx) => {
+          void ctx.awaitEvent("never");
+          await tick();
+        }),
+    ],
+    [
+      "that ends with a renewal in flight",
+      async (world) => {
+        world.store.inject("renewLease", hanging());
+        const { attempt, finish } = await inFlight(world);
+        await pass(world, LEASE_MS / 3);
+        expect(world.store.count("renewLease")).toBe(1);
+        finish("done");
+        await attempt;
+      },
+    ],
+    [
+      "that loses its lease with a call in flight",
+      async (world) => {
+        world.store.inject("completeStep", hanging());
+        world.store.inject("renewLease", hanging());
+        const attempt = rejection(world.run((ctx) => ctx.step("x", async () => 1)));
+        await pass(world, LEASE_MS);
+        expect(await attempt).toMatchObject({ code: "lease_lost" });
+      },
+    ],
+    [
+      "that loses its lease while a call is repeated and a wait polls",
+      async (world) => {
+        world.store.inject("completeStep", failing(Infinity, unavailable));
+        world.store.inject("renewLease", failing(Infinity, unavailable));
+        const attempt = rejection(
+          world.run((ctx) => Promise.all([ctx.step("x", async () => 1), ctx.awaitEvent("never")])),
+        );
+        await pass(world, LEASE_MS);
+        expect(await attempt).toMatchObject({ code: "lease_lost" });
+      },
+    ],
+  ])("%s", async (_how, live) => {
+    const world = newWorld();
+    await live(world);
+    for (let i = 0; i < 3; i += 1) await tick();
+    expect(world.clock.sleepers).toBe(0);
+  });
 });

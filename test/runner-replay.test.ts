@@ -8,8 +8,10 @@ describe("a replayed step", () => {
     const world = newWorld();
     const first = counted(() => "one");
     const second = counted((call) => (call === 1 ? never() : "two"));
-    const task = async (ctx: DurableContext) =>
-      [await ctx.step("first", first), await ctx.step("second", second)];
+    const task = async (ctx: DurableContext) => [
+      await ctx.step("first", first),
+      await ctx.step("second", second),
+    ];
 
     await crash(world, task, () => second.calls === 1);
     const { result, steps } = await world.run(task);
@@ -125,7 +127,11 @@ describe("a run", () => {
 
     expect(second.result).toEqual({ n: 7 });
     expect(second.record).toEqual(first.record);
-    expect(second.record).toMatchObject({ status: "completed", outcome: { pass: true, score: 1 }, stepCount: 1 });
+    expect(second.record).toMatchObject({
+      status: "completed",
+      outcome: { pass: true, score: 1 },
+      stepCount: 1,
+    });
     expect(second.record.leaseHolderId).toBeUndefined();
     expect(second.steps).toEqual(first.steps);
     expect([task.calls, step.calls]).toEqual([0, 1]);
@@ -137,6 +143,12 @@ describe("a run", () => {
     const task = counted(() => {});
     expect((await world.run(task)).result).toBeUndefined();
     expect(task.calls).toBe(0);
+  });
+
+  test("calls the function of a step without arguments, so that an optional parameter keeps its default", async () => {
+    const world = newWorld();
+    const fetchPage = async (...args: unknown[]) => args.length;
+    expect((await world.run((ctx) => ctx.step("fetch", fetchPage))).result).toBe(0);
   });
 
   test("that failed goes on when it is called again", async () => {
@@ -175,7 +187,9 @@ describe("a run", () => {
 
   test("with another manifest is refused with manifest_mismatch", async () => {
     const world = newWorld();
-    await expect(world.run(async (ctx) => ctx.step("x", async () => Promise.reject(new Error("no"))))).rejects.toThrow();
+    await expect(
+      world.run(async (ctx) => ctx.step("x", async () => Promise.reject(new Error("no")))),
+    ).rejects.toThrow();
     const task = counted(() => null);
     const manifest = { ...MANIFEST, input: { url: "http://elsewhere/" } };
     expect(await rejection(world.run(task, { manifest }))).toMatchObject({

@@ -35,7 +35,10 @@ describe("the caller's signal", () => {
       await tick();
       return "landed";
     });
-    const task = async (ctx: DurableContext) => [await ctx.step("flight", flight), await ctx.step("next", next)];
+    const task = async (ctx: DurableContext) => [
+      await ctx.step("flight", flight),
+      await ctx.step("next", next),
+    ];
     expect(await rejection(world.run(task, { signal: caller.signal }))).toBe(reason);
     expect(next.calls).toBe(0);
     expect(await world.step(0)).toMatchObject({ status: "completed", result: "landed" });
@@ -204,7 +207,10 @@ describe("rejections that the task never looks at", () => {
         void ctx.awaitEvent("never");
         world.store.hooks.emitEvent = () => never();
         void ctx.emitEvent("k", 1);
-        void ctx.step("now", () => gate.promise).finally(() => void ctx.now()).catch(() => {});
+        void ctx
+          .step("now", () => gate.promise)
+          .finally(() => void ctx.now())
+          .catch(() => {});
         await never();
       }),
     );
@@ -271,7 +277,11 @@ describe("a signal's listeners", () => {
       count = listenersOf(ctx.signal);
       return ctx.awaitEvent("k");
     });
-    await whileTimeFlies(world.clock, until(() => world.store.count("loadEvent") === 300), 250);
+    await whileTimeFlies(
+      world.clock,
+      until(() => world.store.count("loadEvent") === 300),
+      250,
+    );
     await world.memory.emitEvent({ runId: RUN_ID, key: "k", payload: "here" });
     world.clock.advance(250);
     expect((await attempt).result).toBe("here");

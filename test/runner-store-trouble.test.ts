@@ -31,7 +31,11 @@ for (const [what, make] of Object.entries(KINDS)) {
       const world = newWorld();
       world.store.inject(method, failing(4, make));
       const fn = counted(() => "paid");
-      const { result, record } = await whileTimeFlies(world.clock, world.run((ctx) => ctx.step("pay", fn)), 100);
+      const { result, record } = await whileTimeFlies(
+        world.clock,
+        world.run((ctx) => ctx.step("pay", fn)),
+        100,
+      );
       expect(result).toBe("paid");
       expect(record.status).toBe("completed");
       expect(fn.calls).toBe(1);
@@ -47,7 +51,11 @@ for (const [what, make] of Object.entries(KINDS)) {
       const world = newWorld();
       world.store.inject(method, losingAnswers(3, make));
       const fn = counted(() => "paid");
-      const { result, record } = await whileTimeFlies(world.clock, world.run((ctx) => ctx.step("pay", fn)), 100);
+      const { result, record } = await whileTimeFlies(
+        world.clock,
+        world.run((ctx) => ctx.step("pay", fn)),
+        100,
+      );
       expect(result).toBe("paid");
       expect(fn.calls).toBe(1);
       expect(await world.step(0)).toMatchObject({ status: "completed", attempts: 1 });
@@ -69,7 +77,10 @@ for (const [what, make] of Object.entries(KINDS)) {
     test("an event is accepted once, and says so", async () => {
       const world = newWorld();
       world.store.hooks.emitEvent = losingAnswers(2, make);
-      const { result } = await whileTimeFlies(world.clock, world.run((ctx) => ctx.emitEvent("k", { n: 1 })));
+      const { result } = await whileTimeFlies(
+        world.clock,
+        world.run((ctx) => ctx.emitEvent("k", { n: 1 })),
+      );
       expect(result).toEqual({ accepted: true });
     });
 
@@ -77,7 +88,14 @@ for (const [what, make] of Object.entries(KINDS)) {
       const world = newWorld();
       await world.memory.emitEvent({ runId: "run-1", key: "k", payload: "here" });
       world.store.hooks.loadEvent = losingAnswers(2, make);
-      expect((await whileTimeFlies(world.clock, world.run((ctx) => ctx.awaitEvent("k")))).result).toBe("here");
+      expect(
+        (
+          await whileTimeFlies(
+            world.clock,
+            world.run((ctx) => ctx.awaitEvent("k")),
+          )
+        ).result,
+      ).toBe("here");
     });
   });
 }
@@ -90,7 +108,11 @@ test("a result is offered for as long as the lease lasts, through an outage of m
     return pass();
   };
   const fn = counted(() => "paid");
-  const { result } = await whileTimeFlies(world.clock, world.run((ctx) => ctx.step("pay", fn)), 2_000);
+  const { result } = await whileTimeFlies(
+    world.clock,
+    world.run((ctx) => ctx.step("pay", fn)),
+    2_000,
+  );
   expect(result).toBe("paid");
   expect(fn.calls).toBe(1);
   expect(world.record().takeovers).toBe(0);
@@ -116,7 +138,11 @@ describe("a call that is never answered", () => {
     const world = newWorld();
     world.store.inject(method, hanging(1));
     const fn = counted(() => "paid");
-    const { result } = await whileTimeFlies(world.clock, world.run((ctx) => ctx.step("pay", fn)), 5_000);
+    const { result } = await whileTimeFlies(
+      world.clock,
+      world.run((ctx) => ctx.step("pay", fn)),
+      5_000,
+    );
     expect(result).toBe("paid");
     expect(fn.calls).toBe(1);
     expect(requestIds(world.store, method)).toHaveLength(1);
@@ -137,14 +163,29 @@ describe("a claim", () => {
     const world = newWorld();
     const said = unavailable();
     world.store.hooks.startOrResume = failing(Infinity, () => said);
-    expect(await rejection(whileTimeFlies(world.clock, world.run(async () => null)))).toBe(said);
+    expect(
+      await rejection(
+        whileTimeFlies(
+          world.clock,
+          world.run(async () => null),
+        ),
+      ),
+    ).toBe(said);
   });
 
   test("that fails with what may be a defect is soon given up", async () => {
     const world = newWorld();
     const said = new Error("no such table: durable_runs");
     world.store.hooks.startOrResume = failing(Infinity, () => said);
-    expect(await rejection(whileTimeFlies(world.clock, world.run(async () => null), 100))).toBe(said);
+    expect(
+      await rejection(
+        whileTimeFlies(
+          world.clock,
+          world.run(async () => null),
+          100,
+        ),
+      ),
+    ).toBe(said);
     expect(world.store.count("startOrResume")).toBe(5);
   });
 

@@ -24,8 +24,8 @@ export function answerOf(cache: RunCache, op: Op, reply: Replies[Op]): Answers[O
       return { step: accepted ? { ...step, result: null } : step, accepted };
     }
     case "emit": {
-      const { event, accepted } = reply as Replies["emit"];
-      return { event: accepted ? { ...event, payload: { text: "" } } : event, accepted };
+      const { event, accepted, isNew } = reply as Replies["emit"];
+      return { event: isNew ? { ...event, payload: { text: "" } } : event, accepted, isNew };
     }
     default:
       return reply as Answers[Op];

@@ -20,16 +20,26 @@ import {
   toRunRow,
   toStepRow,
 } from "../stores/sql/rows.ts";
+import { inParams } from "../stores/sql/params.ts";
 import * as statements from "../stores/sql/statements.ts";
 import type { SyncStorage } from "./schema.ts";
 import { migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
 
-/** What D1 may not hold yet, with the revision that it lacks. */
-export interface Dirty {
+/** Rows that D1 may not hold, or does hold, by key, each with its revision. */
+export interface RowRevisions {
   run: number | null;
   readonly steps: Map<number, number>;
   readonly events: Map<string, number>;
 }
+
+/**
+ * Revisions that a rebuilt cache leaves out: more than an object can have used without D1 hearing of it, so that a batch
+ * of the object's earlier life, come late, is never newer than what was written since.
+ */
+const REBUILD_GAP = 1_000_000;
+
+/** How far D1 may run ahead of the watermark on record before a commit takes it along. */
+const WATERMARK_STRIDE = 16;
 
 export class RunCache {
   readonly #storage: SyncStorage;
@@ -39,8 +49,11 @@ export class RunCache {
   #revision = 0;
   /** R16: begins that no commit has taken along yet. */
   readonly #unsaved = new Map<number, StepState & Revised>();
-  readonly #dirty: Dirty = { run: null, steps: new Map(), events: new Map() };
+  readonly #dirty: RowRevisions = { run: null, steps: new Map(), events: new Map() };
+  /** D1 holds every revision up to here; and what storage says of that. */
   #recordedRevision = 0;
+  #savedWatermark = 0;
+  #epoch = 0;
 
   /** Loads what the object's storage holds. */
   constructor(storage: SyncStorage, runId: string) {
@@ -58,7 +71,12 @@ export class RunCache {
     return this.#exists;
   }
 
-  get run(): RunState | null {
+  /** Counts how often the cache was emptied: whoever awaited something looks whether it still stands. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  get run(): (RunState & Revised) | null {
     return this.#run;
   }
 
@@ -67,12 +85,12 @@ export class RunCache {
     return this.#revision;
   }
 
-  get dirty(): Readonly<Dirty> {
+  get dirty(): Readonly<RowRevisions> {
     return this.#dirty;
   }
 
-  get dirtyCount(): number {
-    return (this.#dirty.run === null ? 0 : 1) + this.#dirty.steps.size + this.#dirty.events.size;
+  get isDirty(): boolean {
+    return this.#dirty.run !== null || this.#dirty.steps.size > 0 || this.#dirty.events.size > 0;
   }
 
   get hasUnsaved(): boolean {
@@ -97,19 +115,17 @@ export class RunCache {
   /** Persists a change, its chunks, and what was begun lazily, in one transaction. `record: false` for what D1 need not know. */
   commit(change: Change, chunks: readonly Chunk[] = [], { record = true } = {}): void {
     const revision = this.#revision + 1;
-    if (change.step) this.#unsaved.delete(change.step.stepIndex);
-    const begun = [...this.#unsaved.values()];
+    const begun = [...this.#unsaved.values()].filter((step) => step.stepIndex !== change.step?.stepIndex);
+    const mark = this.#recordedRevision >= this.#savedWatermark + WATERMARK_STRIDE;
     this.#write(() => {
       for (const chunk of chunks) this.#saveChunk(chunk);
-      for (const step of begun) this.#saveSteps([toStepRow(this.#runId, step, step.revision)]);
-      if (change.run) {
-        this.#saveRun(change.run, revision);
-        writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
-      }
-      if (change.step) this.#saveSteps([toStepRow(this.#runId, change.step, revision)]);
-      if (change.event)
-        this.#save(statements.INSERT_EVENTS, [toEventRow(this.#runId, change.event, revision)]);
+      this.#saveSteps(begun);
+      if (change.run) this.#saveRun({ ...change.run, revision });
+      if (change.step) this.#saveSteps([{ ...change.step, revision }]);
+      if (change.event) this.#saveEvents([{ ...change.event, revision }]);
+      if (mark) writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
     });
+    if (mark) this.#savedWatermark = this.#recordedRevision;
     this.#revision = revision;
     this.#unsaved.clear();
     for (const step of begun) this.#dirty.steps.set(step.stepIndex, step.revision);
@@ -120,45 +136,58 @@ export class RunCache {
     if (change.event) this.#dirty.events.set(change.event.key, revision);
   }
 
+  /** Saves begins that are in memory alone. */
   saveUnsaved(): void {
-    if (this.hasUnsaved) this.commit({});
+    const begun = [...this.#unsaved.values()];
+    if (begun.length === 0) return;
+    this.#write(() => this.#saveSteps(begun));
+    this.#unsaved.clear();
+    for (const step of begun) this.#dirty.steps.set(step.stepIndex, step.revision);
   }
 
-  /** Takes over rows from D1, as recorded. For an empty cache; the run's row goes in last, and makes it count. */
-  adopt(rows: {
-    run?: RunState & Revised;
-    steps?: (StepState & Revised)[];
-    events?: (EventState & Revised)[];
-  }): void {
-    const { run, steps = [], events = [] } = rows;
+  /** Takes over rows from D1, as recorded. The run's row goes in last, with `finishAdopting`, and makes them count. */
+  adopt(rows: { steps?: (StepState & Revised)[]; events?: (EventState & Revised)[] }): void {
+    const { steps = [], events = [] } = rows;
     this.#write(() => {
-      this.#saveSteps(steps.map((step) => toStepRow(this.#runId, step, step.revision)));
-      this.#save(
-        statements.INSERT_EVENTS,
-        events.map((event) => toEventRow(this.#runId, event, event.revision)),
-      );
-      if (run) this.#saveRun(run, run.revision);
+      this.#saveSteps(steps);
+      this.#saveEvents(events);
     });
-    const revisions = [...steps, ...events, ...(run ? [run] : [])].map((row) => row.revision);
-    this.#revision = revisions.reduce((highest, revision) => Math.max(highest, revision), this.#revision);
+    for (const { revision } of [...steps, ...events]) this.#revision = Math.max(this.#revision, revision);
+  }
+
+  /** Ends a rebuild. `run` is null when D1 knows of events alone, or of nothing. */
+  finishAdopting(run: (RunState & Revised) | null): void {
+    if (run === null && this.#revision === 0) return;
+    this.#revision = Math.max(this.#revision, run?.revision ?? 0) + REBUILD_GAP;
+    if (!this.isDirty) this.#recordedRevision = this.#revision;
+    this.#write(() => {
+      if (run) this.#saveRun(run);
+      writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
+    });
+    this.#savedWatermark = this.#recordedRevision;
     if (run) this.#run = run;
-    if (this.dirtyCount === 0) this.#recordedRevision = this.#revision;
   }
 
   /** Marks rows as held by D1, unless they have changed since those revisions were read. */
-  markRecorded(recorded: Dirty, through: number): void {
-    if (this.#dirty.run !== null && this.#dirty.run === recorded.run) this.#dirty.run = null;
-    settle(this.#dirty.steps, recorded.steps);
-    settle(this.#dirty.events, recorded.events);
+  markRecorded(held: RowRevisions): void {
+    if (this.#dirty.run !== null && held.run !== null && this.#dirty.run <= held.run) this.#dirty.run = null;
+    settle(this.#dirty.steps, held.steps);
+    settle(this.#dirty.events, held.events);
+  }
+
+  /** D1 holds every revision up to this one. */
+  setRecorded(through: number): void {
     this.#recordedRevision = Math.max(this.#recordedRevision, through);
   }
 
   /** Forgets what is in memory, after storage was emptied. */
   forget(): void {
+    this.#epoch += 1;
     this.#exists = false;
     this.#run = null;
     this.#revision = 0;
     this.#recordedRevision = 0;
+    this.#savedWatermark = 0;
     this.#unsaved.clear();
     this.#dirty.run = null;
     this.#dirty.steps.clear();
@@ -166,10 +195,7 @@ export class RunCache {
   }
 
   step(stepIndex: number): (StepState & Revised) | null {
-    const unsaved = this.#unsaved.get(stepIndex);
-    if (unsaved || !this.#exists) return unsaved ?? null;
-    const [row] = this.#storage.sql.exec<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex).toArray();
-    return row ? fromStepRow(row) : null;
+    return this.#unsaved.get(stepIndex) ?? this.#savedStep(stepIndex);
   }
 
   event(key: string): (EventState & Revised) | null {
@@ -179,11 +205,13 @@ export class RunCache {
   }
 
   stepCount(): number {
-    if (!this.#exists) return 0;
-    const count = "SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1";
-    const saved = this.#storage.sql.exec<{ n: number }>(count, this.#runId).one().n;
-    const fresh = [...this.#unsaved.values()].filter((step) => step.attempts === 1).length;
-    return saved + fresh;
+    const saved = this.#exists
+      ? this.#storage.sql
+          .exec<{ n: number }>("SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1", this.#runId)
+          .one().n
+      : 0;
+    const fresh = [...this.#unsaved.keys()].filter((stepIndex) => this.#savedStep(stepIndex) === null);
+    return saved + fresh.length;
   }
 
   page(from: number): StepPage {
@@ -208,8 +236,15 @@ export class RunCache {
 
   /** Puts on record how far D1 has come, so that a restart sends less again. */
   saveWatermark(): void {
-    if (!this.#exists || readMeta(this.#storage.sql, "recorded_revision") === this.#recordedRevision) return;
+    if (!this.#exists || this.#savedWatermark === this.#recordedRevision) return;
     this.#write(() => writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision));
+    this.#savedWatermark = this.#recordedRevision;
+  }
+
+  #savedStep(stepIndex: number): (StepState & Revised) | null {
+    if (!this.#exists) return null;
+    const [row] = this.#storage.sql.exec<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex).toArray();
+    return row ? fromStepRow(row) : null;
   }
 
   #loadRun(): void {
@@ -221,13 +256,15 @@ export class RunCache {
         SELECT max(revision) AS revision FROM durable_runs UNION ALL
         SELECT max(revision) FROM durable_steps UNION ALL SELECT max(revision) FROM durable_events)`,
     );
-    this.#revision = Number(highest.one().revision ?? 0);
+    this.#recordedRevision = readMeta(sql, "recorded_revision") ?? 0;
+    this.#savedWatermark = this.#recordedRevision;
+    this.#revision = Math.max(Number(highest.one().revision ?? 0), this.#recordedRevision);
   }
 
   /** R13: after a restart, what lies above the watermark is taken for unrecorded. */
   #loadDirty(): void {
     const { sql } = this.#storage;
-    const mark = (this.#recordedRevision = readMeta(sql, "recorded_revision") ?? 0);
+    const mark = this.#recordedRevision;
     if (this.#run && this.#run.revision > mark) this.#dirty.run = this.#run.revision;
     const steps = sql.exec<{ step_index: number; revision: number }>(
       "SELECT step_index, revision FROM durable_steps WHERE revision > ?1",
@@ -249,16 +286,20 @@ export class RunCache {
     this.#storage.transactionSync(writes);
   }
 
-  #saveRun(run: RunState, revision: number): void {
-    this.#storage.sql.exec(statements.UPSERT_RUN, ...toRunRow(run, revision));
+  #saveRun(run: RunState & Revised): void {
+    this.#storage.sql.exec(statements.UPSERT_RUN, ...toRunRow(run, run.revision));
   }
 
-  #saveSteps(rows: unknown[][]): void {
-    this.#save(statements.UPSERT_STEPS, rows);
+  #saveSteps(steps: readonly (StepState & Revised)[]): void {
+    for (const { json } of inParams(steps, (step) => toStepRow(this.#runId, step, step.revision))) {
+      this.#storage.sql.exec(statements.UPSERT_STEPS, json);
+    }
   }
 
-  #save(statement: string, rows: unknown[][]): void {
-    if (rows.length > 0) this.#storage.sql.exec(statement, JSON.stringify(rows));
+  #saveEvents(events: readonly (EventState & Revised)[]): void {
+    for (const { json } of inParams(events, (event) => toEventRow(this.#runId, event, event.revision))) {
+      this.#storage.sql.exec(statements.INSERT_EVENTS, json);
+    }
   }
 
   #saveChunk({ ref, chunk, text }: Chunk): void {
@@ -266,8 +307,8 @@ export class RunCache {
   }
 }
 
-function settle<K>(dirty: Map<K, number>, recorded: Map<K, number>): void {
-  for (const [key, revision] of recorded) {
-    if (dirty.get(key) === revision) dirty.delete(key);
+function settle<K>(dirty: Map<K, number>, held: Map<K, number>): void {
+  for (const [key, revision] of held) {
+    if ((dirty.get(key) ?? Infinity) <= revision) dirty.delete(key);
   }
 }

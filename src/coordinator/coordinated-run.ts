@@ -5,14 +5,14 @@
  * before an await is acted on after it. Knows no platform class: storage, database, clock and alarm come from outside.
  */
 import type { Clock } from "../contract/clock.ts";
-import { backoffMs } from "../contract/clock.ts";
+import { backoffMs, withDeadline } from "../contract/clock.ts";
 import { DurableRunError, DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
 import { decide } from "../ledger/decide.ts";
-import type { Op, Request } from "../ledger/requests.ts";
+import type { Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
+import { lapse } from "../ledger/runs.ts";
 import type { EventState, StepState } from "../ledger/state.ts";
-import { leaseIsLive } from "../ledger/state.ts";
 import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import { WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
@@ -48,6 +48,9 @@ export interface CoordinatedRunInput {
   readonly arm: (delayMs: number) => void;
 }
 
+/** How often a claim or an emit may find D1 at a claim unknown here. */
+const MAX_ROUNDS = 3;
+
 /** About 4 MB. */
 const CHUNKS_AN_ANSWER = 4;
 
@@ -61,16 +64,17 @@ export class CoordinatedRun implements CoordinatorReads {
   #compared = false;
   #comparing: Promise<void> | undefined;
   #gathering = false;
-  /** Counts how often the cache was emptied. */
-  #epoch = 0;
-  /** The expiry of the lapsed lease that D1 has been told of. */
-  #lapseRecorded: number | null = null;
+  /** The expiry of the lease that the cache was rebuilt with, until it is renewed here. */
+  #adoptedLease: number | null = null;
+  /** When this instance was made, or rebuilt. */
+  #since: number;
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
     const { runId, storage, db, clock, times } = input;
     this.#cache = new RunCache(storage, runId);
     this.#loaded = this.#cache.run !== null;
+    this.#since = this.#now();
     this.#recorder = new Recorder({ runId, db, cache: this.#cache, clock, deadlineMs: times.d1DeadlineMs });
   }
 
@@ -83,12 +87,9 @@ export class CoordinatedRun implements CoordinatorReads {
       if (message.request.runId !== this.#input.runId) {
         return refusal("invalid_input", "runId is not that of this coordinator");
       }
-      const { request, body } = message;
-      while (!this.#isReady(request.op)) await this.#prepare();
-      return this.#apply(
-        body ? withBody(request, { text: new TextDecoder().decode(body) }) : request,
-        message.ack,
-      );
+      const { request, body, ack } = message;
+      const whole = body ? withBody(request, { text: new TextDecoder().decode(body) }) : request;
+      return this.#submitWhole(whole, ack);
     });
   }
 
@@ -114,15 +115,17 @@ export class CoordinatedRun implements CoordinatorReads {
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
     return this.#read(async () => {
       const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
-      const texts =
-        this.#cache.chunks(ref, first, end) ?? (await recordedChunks(this.#record(), ref, first, end));
-      return { text: texts.join(""), next: end < chunkCount(ref) ? end : null };
+      const here = this.#cache.chunks(ref, first, end)?.join("");
+      const text = here ?? (await recordedChunks(this.#record(), ref, first, end));
+      return { text, next: end < chunkCount(ref) ? end : null };
     });
   }
 
   /** How many rows D1 does not hold yet. */
   lag(): Promise<Envelope<{ rows: number }>> {
-    return this.#envelope(async () => ({ ok: true, value: { rows: this.#cache.dirtyCount } }));
+    const { run, steps, events } = this.#cache.dirty;
+    const rows = (run === null ? 0 : 1) + steps.size + events.size;
+    return this.#envelope(async () => ({ ok: true, value: { rows } }));
   }
 
   /** R18: does what is due and arms the next alarm. Never throws. */
@@ -130,7 +133,8 @@ export class CoordinatedRun implements CoordinatorReads {
     try {
       this.#noteLapse();
       if (this.#hasWork()) await this.#flush();
-      if (mayGo(this.#standing())) return this.#empty();
+      // What is being loaded is wanted.
+      if (this.#loading === undefined && mayGo(this.#standing())) return this.#empty();
       this.#cache.saveWatermark();
     } catch {
       // The recorder has counted it, and the next alarm tries again.
@@ -138,50 +142,72 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#arm();
   }
 
+  /**
+   * A claim or an emit that finds D1 at a claim unknown here is decided again over what D1 has; whoever acts under a
+   * fence has lost it.
+   */
+  async #submitWhole(request: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
+    for (let round = 1; ; round += 1) {
+      try {
+        while (!this.#isReady(request.op)) await this.#prepare();
+        return await this.#apply(request, ack);
+      } catch (error) {
+        const again = request.op === "claim" || request.op === "emit";
+        if (!(error instanceof StaleSliceError) || !again || round >= MAX_ROUNDS) throw error;
+      }
+    }
+  }
+
   /** The synchronous block (R11), then the wait that the policy asks for. */
   async #apply(whole: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
     const { request, chunks } = splitBody(whole);
-    const decision = decide<Op>(this.#cache.slice(request), request, this.#input.clock.now());
+    const decision = decide<Op>(this.#cache.slice(request), request, this.#now());
     if (!decision.ok) return decision;
     const { change, reply } = decision;
-    if (request.op === "begin" && change.step) {
+    if (change.step && mayLieInMemory(request)) {
       this.#cache.applyLazily(change.step);
     } else if (change.run || change.step || change.event) {
       this.#cache.commit(change, chunks, { record: request.op !== "renew" });
     }
     const value = answerOf(this.#cache, request.op, reply);
-    const recorded = ack === "record" && request.op !== "begin" && request.op !== "renew";
     this.#arm();
     this.#gather();
-    if (recorded) await this.#recorded(this.#cache.revision);
+    if (ack === "record" && isRecorded(request, reply)) await this.#recorded(this.#cache.revision);
     return { ok: true, value };
   }
 
   /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
   async #recorded(revision: number): Promise<void> {
     const { clock, times } = this.#input;
-    const giveUpAt = clock.now() + times.recordDeadlineMs;
-    const epoch = this.#epoch;
+    const { recordDeadlineMs } = times;
+    const late = (): Error =>
+      new DurableStoreUnavailableError(`D1 did not hold the change within ${recordDeadlineMs} ms`);
+    const giveUpAt = clock.now() + recordDeadlineMs;
+    await withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
+  }
+
+  async #untilRecorded(revision: number, giveUpAt: number): Promise<void> {
+    const { clock } = this.#input;
     for (let attempt = 1; this.#recorder.recordedThrough < revision; attempt += 1) {
       try {
-        await this.#flush();
+        return await this.#flush();
       } catch (error) {
-        if (error instanceof StaleSliceError) throw error;
         const delay = backoffMs(attempt, 50, 2_000);
-        if (clock.now() + delay >= giveUpAt) throw error;
+        if (error instanceof StaleSliceError || clock.now() + delay >= giveUpAt) throw error;
+        const { epoch } = this.#cache;
         await clock.sleep(delay);
+        if (this.#cache.epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
       }
-      if (this.#epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
     }
   }
 
   async #flush(): Promise<void> {
-    const epoch = this.#epoch;
+    const { epoch } = this.#cache;
     try {
       await this.#recorder.flush();
     } catch (error) {
       // Many may wait for one flush; the first to hear of it empties the cache.
-      if (error instanceof StaleSliceError && this.#epoch === epoch) this.#empty();
+      if (error instanceof StaleSliceError && this.#cache.epoch === epoch) this.#empty();
       this.#arm();
       throw error;
     }
@@ -194,6 +220,7 @@ export class CoordinatedRun implements CoordinatorReads {
     const later = async (): Promise<void> => {
       await this.#input.clock.sleep(this.#input.times.gatherMs);
       this.#gathering = false;
+      this.#cache.saveUnsaved();
       if (this.#hasWork()) await this.#flush();
     };
     // A flush that fails has armed the alarm, which tries again.
@@ -201,16 +228,16 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   #hasWork(): boolean {
-    return this.#cache.hasUnsaved || this.#cache.dirtyCount > 0;
+    return this.#cache.hasUnsaved || this.#cache.isDirty;
   }
 
   /**
-   * R17: whether the cache may answer. It must hold the run, or know that D1 does not; and before a claim it must have
-   * been compared with D1 once. Only claims wait for that: heartbeats and steps go on.
+   * R17: whether the cache may answer. It must hold the run, or know that D1 does not; and before it changes anything it
+   * must have been compared with D1, once in the life of this instance. Heartbeats do not wait for that.
    */
   #isReady(op: Op | "read"): boolean {
     if (this.#loading !== undefined || !this.#loaded) return false;
-    return op !== "claim" || this.#compared;
+    return this.#compared || op === "renew" || op === "read";
   }
 
   /** Takes the next step towards being ready, behind one promise that all who need it share. */
@@ -231,7 +258,11 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   async #rebuild(): Promise<void> {
+    const { epoch } = this.#cache;
     await rebuild(this.#cache, this.#record());
+    if (this.#cache.epoch !== epoch) return;
+    this.#adoptedLease = this.#cache.run?.leaseExpiresAt ?? null;
+    this.#since = this.#now();
     this.#loaded = true;
     this.#compared = true;
     this.#arm();
@@ -239,12 +270,12 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
   async #compare(): Promise<void> {
-    const epoch = this.#epoch;
+    const { epoch } = this.#cache;
     const ahead = await recordIsAhead(this.#cache, this.#record()).catch((error: unknown) => {
       if (error instanceof DurableStoreUnavailableError) return false;
       throw error;
     });
-    if (this.#epoch !== epoch) return;
+    if (this.#cache.epoch !== epoch) return;
     this.#compared = true;
     if (ahead) this.#empty();
   }
@@ -257,21 +288,19 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   #forget(): void {
-    this.#epoch += 1;
     this.#cache.forget();
     this.#recorder.forget();
     this.#loaded = false;
     this.#compared = false;
-    this.#lapseRecorded = null;
+    this.#adoptedLease = null;
   }
 
-  /** Tells D1 once when a lease has lapsed: heartbeats are not recorded, so history could not know. */
+  /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */
   #noteLapse(): void {
     const { run } = this.#cache;
-    if (run?.status !== "running" || run.leaseExpiresAt === null) return;
-    if (leaseIsLive(run, this.#input.clock.now()) || this.#lapseRecorded === run.leaseExpiresAt) return;
-    this.#lapseRecorded = run.leaseExpiresAt;
-    this.#cache.commit({ run });
+    if (run === null || run.leaseExpiresAt === this.#adoptedLease) return;
+    const lapsed = lapse(run, this.#now());
+    if (lapsed) this.#cache.commit({ run: lapsed });
   }
 
   #arm(): void {
@@ -279,15 +308,21 @@ export class CoordinatedRun implements CoordinatorReads {
     if (delay !== null) this.#input.arm(delay);
   }
 
+  /** Whole milliseconds: what the tables hold. */
+  #now(): number {
+    return Math.floor(this.#input.clock.now());
+  }
+
   #standing(): Standing {
-    const { clock, times } = this.#input;
+    const { times } = this.#input;
     return {
-      now: clock.now(),
+      now: this.#now(),
       run: this.#cache.run,
       exists: this.#cache.exists || this.#cache.hasUnsaved,
       hasWork: this.#hasWork(),
       failures: this.#recorder.failures,
-      lapseRecorded: this.#lapseRecorded,
+      adoptedLease: this.#adoptedLease,
+      since: this.#since,
       retainMs: times.retainMs,
     };
   }
@@ -319,6 +354,17 @@ export class CoordinatedRun implements CoordinatorReads {
       throw error;
     }
   }
+}
+
+/** R16: a begin may wait for the next commit, unless it brings what nothing else will say again. */
+function mayLieInMemory(request: Request): boolean {
+  return request.op === "begin" && request.timeoutMs === null && request.caught.length === 0;
+}
+
+/** R14: what is acknowledged under "record" only once D1 has it. */
+function isRecorded(request: Request, reply: Replies[Op]): boolean {
+  if (request.op === "renew") return false;
+  return request.op !== "begin" || (reply as Replies["begin"]).step.status !== "running";
 }
 
 function refusal(code: DurableRunErrorCode, message: string): { ok: false; error: ErrorData } {

@@ -3,22 +3,29 @@
  * through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
+import type { RunState } from "../ledger/state.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { runBatch } from "../stores/d1/database.ts";
+import { joinChunks } from "../stores/sql/bodies.ts";
 import type { EventRow, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow } from "../stores/sql/rows.ts";
 import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
 import type { RunCache } from "./cache.ts";
 
-/** ?1: run id, ?2: the last key of the page before, "" for the first. */
+/** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
 const SELECT_EVENTS = `
-SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 50`;
+SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 15`;
 
 /** ?1: run id. */
 const SELECT_HEAD = `
-SELECT fence, claim_request_id,
-  max(revision, coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0)) AS revision
+SELECT fence, claim_request_id, max(
+  revision,
+  coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0),
+  coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0)
+) AS revision
 FROM durable_runs WHERE run_id = ?1`;
+
+type PagedStepRow = StepRow & { readonly last_index: number };
 
 export interface RecordInput {
   readonly runId: string;
@@ -27,33 +34,35 @@ export interface RecordInput {
   readonly deadlineMs: number;
 }
 
-/** Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`. */
+/**
+ * Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`, having
+ * filled it in part: a cache without its run's row does not count.
+ */
 export async function rebuild(cache: RunCache, input: RecordInput): Promise<void> {
   const [runs, firstSteps, firstEvents] = await query(input, [
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],
     [SELECT_EVENTS, input.runId, ""],
   ]);
-  let events = (firstEvents ?? []) as EventRow[];
-  while (events.length > 0) {
+  for (let events = (firstEvents ?? []) as EventRow[]; events.length > 0;) {
     cache.adopt({ events: events.map((row) => ({ ...fromEventRow(row), revision: Number(row.revision) })) });
     const [more] = await query(input, [[SELECT_EVENTS, input.runId, String(events.at(-1)?.key)]]);
     events = (more ?? []) as EventRow[];
   }
-  const [runRow] = (runs ?? []) as RunRow[];
-  if (runRow === undefined) return;
-  let steps = (firstSteps ?? []) as (StepRow & { last_index: number })[];
-  while (steps.length > 0) {
+  for (let steps = (firstSteps ?? []) as PagedStepRow[]; steps.length > 0;) {
     cache.adopt({ steps: steps.map(fromStepRow) });
     const last = Number(steps.at(-1)?.step_index);
     if (last >= Number(steps[0]?.last_index)) break;
     const [more] = await query(input, [[SELECT_STEPS, input.runId, last + 1]]);
-    steps = (more ?? []) as typeof steps;
+    steps = (more ?? []) as PagedStepRow[];
   }
-  const run = fromRunRow(runRow);
-  // D1 hears of no heartbeats, so what it says of the lease is old: its holder is given one more lease to speak up.
-  const leaseExpiresAt = run.leaseExpiresAt === null ? null : input.clock.now() + run.leaseMs;
-  cache.adopt({ run: { ...run, leaseExpiresAt } });
+  const [row] = (runs ?? []) as RunRow[];
+  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), input.clock.now()));
+}
+
+/** D1 hears of no heartbeats, so what it says of a lease is old: the holder is given one more to speak up. */
+function withLease<R extends RunState>(run: R, now: number): R {
+  return run.leaseExpiresAt === null ? run : { ...run, leaseExpiresAt: Math.floor(now) + run.leaseMs };
 }
 
 /** R17: whether D1 stands above the cache, so that the cache is to be thrown away. */
@@ -66,15 +75,20 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
   return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;
 }
 
-/** Chunks `first` to before `end` of a body, from D1. */
+/** Chunks `first` to before `end` of a body, from D1, joined. */
 export async function recordedChunks(
   input: RecordInput,
   ref: string,
   first: number,
   end: number,
-): Promise<string[]> {
+): Promise<string> {
   const [rows] = await query(input, [[SELECT_CHUNKS, input.runId, ref, first, end - 1]]);
-  return ((rows ?? []) as { text: string }[]).map((row) => row.text);
+  return joinChunks(
+    ref,
+    first,
+    end,
+    ((rows ?? []) as { text: string }[]).map((row) => row.text),
+  );
 }
 
 function query(

@@ -2,31 +2,35 @@
  * The recorder: brings a coordinator's changes to D1 (R10, R12, R13, R15).
  *
  * One flush at a time; what accumulates meanwhile goes into the next. A flush is a few batches of constant statements
- * with rows in bulk, each batch guarded by the run's fence, each safe to repeat and to come late. Reads rows from the
- * cache's SQLite only, so D1 never knows more than the object does. A D1 call that misses its deadline may still be
- * committed: nothing here depends on whether it was.
+ * with rows in bulk, each read when it is sent, each safe to repeat and to come late. Batches with the run's rows are
+ * guarded by its claim; events need no claim, so they go first and alone. What D1 holds is marked batch by batch, and
+ * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
+ * depends on whether it was.
  */
 import type { Clock } from "../contract/clock.ts";
-import { byteLength } from "../contract/limits.ts";
-import type { Body, RunState } from "../ledger/state.ts";
+import type { Body } from "../ledger/state.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
-import { runBatch, STALE } from "../stores/d1/database.ts";
+import { runBatch, STALE, StaleSliceError } from "../stores/d1/database.ts";
 import { chunkCount } from "../stores/sql/bodies.ts";
+import { inParams, PARAM_BYTES } from "../stores/sql/params.ts";
 import type { Cell } from "../stores/sql/rows.ts";
 import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
 import * as sql from "../stores/sql/statements.ts";
-import type { Dirty, RunCache } from "./cache.ts";
+import type { RowRevisions, RunCache } from "./cache.ts";
 
-/** Half of what D1 takes in one value, so that no row tips it over: a row has at most 512 KiB once escaped. */
-const PARAM_BYTES = 1_000_000;
+const BATCH_BYTES = 4 * PARAM_BYTES;
 
 /** Chunks of a batch: about 2 MB. */
 const CHUNKS_A_BATCH = 2;
 
-/** ?1: run id, ?2: fence, ?3: the request that claimed under it. Fires when D1 knows of another, later or equal, claim. */
+/**
+ * ?1: run id, ?2: fence, ?3: the request that claimed under it, ?4: the latest revision. Fires when D1 knows of another
+ * claim, later or as late, or of a change to the run that this object never made.
+ */
 const GUARD_CLAIM = `
 SELECT CASE WHEN EXISTS (
-  SELECT 1 FROM durable_runs WHERE run_id = ?1 AND (fence > ?2 OR (fence = ?2 AND claim_request_id <> ?3))
+  SELECT 1 FROM durable_runs
+  WHERE run_id = ?1 AND (fence > ?2 OR (fence = ?2 AND (claim_request_id <> ?3 OR revision > ?4)))
 ) THEN ${STALE} ELSE 1 END`;
 
 export interface RecorderInput {
@@ -38,10 +42,12 @@ export interface RecorderInput {
   readonly deadlineMs: number;
 }
 
-/** A statement and its parameters. */
+/** A statement, the large bodies that must be there before it, and the rows that D1 holds after it. */
 interface Write {
   readonly statement: string;
   readonly values: readonly Cell[];
+  readonly refs: readonly string[];
+  readonly holds: RowRevisions;
 }
 
 export class Recorder {
@@ -50,6 +56,8 @@ export class Recorder {
   #following: Promise<void> | undefined;
   #recordedThrough = 0;
   #failures = 0;
+  /** Large bodies that D1 holds, as far as this instance knows. */
+  readonly #sentRefs = new Set<string>();
 
   constructor(input: RecorderInput) {
     this.#input = input;
@@ -57,7 +65,7 @@ export class Recorder {
 
   /** Every change up to this revision is in D1. */
   get recordedThrough(): number {
-    return this.#input.cache.dirtyCount === 0 ? this.#input.cache.revision : this.#recordedThrough;
+    return this.#input.cache.isDirty ? this.#recordedThrough : this.#input.cache.revision;
   }
 
   /** Flushes that failed since one succeeded. */
@@ -67,7 +75,7 @@ export class Recorder {
 
   /**
    * Resolves once all that is dirty now is in D1. Rejects with StaleSliceError when D1 stands at a claim that this object
-   * does not know, with `store_unavailable` when D1 cannot answer.
+   * does not know, or the cache was emptied meanwhile; with `store_unavailable` when D1 cannot answer.
    */
   flush(): Promise<void> {
     if (this.#current === undefined) {
@@ -76,10 +84,12 @@ export class Recorder {
       });
       return this.#current;
     }
+    const { epoch } = this.#input.cache;
     this.#following ??= this.#current
       .catch(() => {})
       .then(() => {
         this.#following = undefined;
+        this.#assertStands(epoch);
         return this.flush();
       });
     return this.#following;
@@ -89,6 +99,7 @@ export class Recorder {
   forget(): void {
     this.#recordedThrough = 0;
     this.#failures = 0;
+    this.#sentRefs.clear();
   }
 
   async #flushOnce(): Promise<void> {
@@ -104,74 +115,114 @@ export class Recorder {
   async #sendDirty(): Promise<void> {
     const { cache } = this.#input;
     cache.saveUnsaved();
-    if (cache.dirtyCount === 0) return;
     const through = cache.revision;
-    const taken: Dirty = {
-      run: cache.dirty.run,
-      steps: new Map(cache.dirty.steps),
-      events: new Map(cache.dirty.events),
-    };
-    const { run } = cache;
-    const { bodies, rows } = this.#collect(taken, run);
-    for (const ref of bodies) await this.#sendChunks(ref, run);
-    for (const statements of rows) await this.#send(statements, run);
-    cache.markRecorded(taken, through);
+    const { epoch } = cache;
+    await this.#sendAll(this.#events(), epoch, false);
+    await this.#sendAll(this.#runAndSteps(), epoch, true);
+    cache.setRecorded(through);
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
   }
 
-  /** What a flush sends, read at one instant: the refs of large bodies, then the rows, in batches. */
-  #collect(taken: Dirty, run: RunState | null): { bodies: string[]; rows: D1PreparedStatementLike[][] } {
-    const { cache, runId } = this.#input;
-    const bodies: string[] = [];
-    const note = (body: Body | null): void => void (body && "ref" in body && bodies.push(body.ref));
-    const writes: Write[] = [];
-    if (taken.run !== null && run !== null) {
-      note(run.input);
-      note(run.result);
-      writes.push({ statement: sql.UPSERT_RUN, values: toRunRow(run, taken.run) });
-      if (run.tags !== null) {
-        writes.push({ statement: sql.INSERT_TAGS, values: [JSON.stringify(toTagRows(run))] });
+  /** In order, in batches of bounded size. */
+  async #sendAll(writes: Generator<Write>, epoch: number, guarded: boolean): Promise<void> {
+    let batch: Write[] = [];
+    let bytes = 0;
+    for (const write of writes) {
+      const size = write.values.reduce<number>((sum, value) => sum + String(value).length, 0);
+      if (bytes + size > BATCH_BYTES && batch.length > 0) {
+        await this.#sendBatch(batch, epoch, guarded);
+        batch = [];
+        bytes = 0;
       }
+      batch.push(write);
+      bytes += size;
     }
-    const steps: Cell[][] = [];
-    for (const stepIndex of [...taken.steps.keys()].sort((a, b) => a - b)) {
-      const step = cache.step(stepIndex);
-      if (step === null) continue;
-      note(step.result);
-      steps.push(toStepRow(runId, step, step.revision));
-    }
-    const events: Cell[][] = [];
-    for (const key of taken.events.keys()) {
-      const event = cache.event(key);
-      if (event === null) continue;
-      note(event.payload);
-      events.push(toEventRow(runId, event, event.revision));
-    }
-    for (const json of inParams(steps)) writes.push({ statement: sql.UPSERT_STEPS, values: [json] });
-    for (const json of inParams(events)) writes.push({ statement: sql.INSERT_EVENTS, values: [json] });
-    const rows = inBatches(writes).map((batch) =>
-      batch.map((one) => this.#prepare(one.statement, ...one.values)),
-    );
-    return { bodies, rows };
+    if (batch.length > 0) await this.#sendBatch(batch, epoch, guarded);
   }
 
-  async #sendChunks(ref: string, run: RunState | null): Promise<void> {
+  async #sendBatch(batch: Write[], epoch: number, guarded: boolean): Promise<void> {
+    for (const ref of batch.flatMap((write) => write.refs)) await this.#sendBody(ref, epoch, guarded);
+    await this.#send(
+      batch.map((write) => this.#prepare(write.statement, ...write.values)),
+      epoch,
+      guarded,
+    );
+    for (const write of batch) this.#input.cache.markRecorded(write.holds);
+  }
+
+  async #sendBody(ref: string, epoch: number, guarded: boolean): Promise<void> {
+    if (this.#sentRefs.has(ref)) return;
     const { cache, runId } = this.#input;
-    for (let first = 0; first < chunkCount(ref); first += CHUNKS_A_BATCH) {
-      const texts = cache.chunks(ref, first, Math.min(chunkCount(ref), first + CHUNKS_A_BATCH));
-      // Not here: then they came from D1.
-      if (texts === null) return;
+    const count = chunkCount(ref);
+    for (let first = 0; first < count; first += CHUNKS_A_BATCH) {
+      const texts = cache.chunks(ref, first, Math.min(count, first + CHUNKS_A_BATCH));
+      // Not here: the row was rebuilt from D1, which has the body.
+      if (texts === null) break;
       await this.#send(
         texts.map((text, i) => this.#prepare(sql.INSERT_CHUNK, runId, ref, first + i, text)),
-        run,
+        epoch,
+        guarded,
       );
+    }
+    this.#sentRefs.add(ref);
+  }
+
+  async #send(statements: D1PreparedStatementLike[], epoch: number, guarded: boolean): Promise<void> {
+    const { db, runId, cache } = this.#input;
+    const { run } = cache;
+    const guard =
+      guarded && run
+        ? [this.#prepare(GUARD_CLAIM, runId, run.fence, run.claimRequestId, cache.revision)]
+        : [];
+    await runBatch(db, [...guard, ...statements], this.#input);
+    this.#assertStands(epoch);
+  }
+
+  #assertStands(epoch: number): void {
+    if (this.#input.cache.epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
+  }
+
+  *#events(): Generator<Write> {
+    const { cache, runId } = this.#input;
+    const dirty = readEach(cache.dirty.events.keys(), (key) => cache.event(key));
+    const rows = inParams(dirty, (event) => toEventRow(runId, event, event.revision));
+    for (const { json, items } of rows) {
+      const refs = items.flatMap((event) => refsOf(event.payload));
+      const events = new Map(items.map((event) => [event.key, event.revision]));
+      yield { statement: sql.INSERT_EVENTS, values: [json], refs, holds: { ...holdsNothing(), events } };
     }
   }
 
-  async #send(statements: D1PreparedStatementLike[], run: RunState | null): Promise<void> {
-    const { db, runId, clock, deadlineMs } = this.#input;
-    const guard = run ? [this.#prepare(GUARD_CLAIM, runId, run.fence, run.claimRequestId)] : [];
-    await runBatch(db, [...guard, ...statements], { clock, deadlineMs });
+  /** A run that has ended goes after its steps: D1 never says "completed" of what it does not hold. */
+  *#runAndSteps(): Generator<Write> {
+    const ended = this.#input.cache.run?.completedAt !== null;
+    if (!ended) yield* this.#runRow();
+    yield* this.#steps();
+    if (ended) yield* this.#runRow();
+  }
+
+  *#runRow(): Generator<Write> {
+    const { run, dirty } = this.#input.cache;
+    if (run === null || dirty.run === null) return;
+    if (run.tags !== null) {
+      const values = [JSON.stringify(toTagRows(run))];
+      yield { statement: sql.INSERT_TAGS, values, refs: [], holds: holdsNothing() };
+    }
+    const refs = [...refsOf(run.input), ...refsOf(run.result)];
+    const holds = { ...holdsNothing(), run: run.revision };
+    yield { statement: sql.UPSERT_RUN, values: toRunRow(run, run.revision), refs, holds };
+  }
+
+  *#steps(): Generator<Write> {
+    const { cache, runId } = this.#input;
+    const positions = [...cache.dirty.steps.keys()].sort((a, b) => a - b);
+    const dirty = readEach(positions, (stepIndex) => cache.step(stepIndex));
+    const rows = inParams(dirty, (step) => toStepRow(runId, step, step.revision));
+    for (const { json, items } of rows) {
+      const refs = items.flatMap((step) => refsOf(step.result));
+      const steps = new Map(items.map((step) => [step.stepIndex, step.revision]));
+      yield { statement: sql.UPSERT_STEPS, values: [json], refs, holds: { ...holdsNothing(), steps } };
+    }
   }
 
   #prepare(query: string, ...values: readonly Cell[]): D1PreparedStatementLike {
@@ -179,38 +230,18 @@ export class Recorder {
   }
 }
 
-/** JSON arrays of rows, each under what one parameter takes. */
-function inParams(rows: Cell[][]): string[] {
-  const params: string[] = [];
-  let texts: string[] = [];
-  let bytes = 0;
-  for (const row of rows) {
-    const text = JSON.stringify(row);
-    const size = byteLength(text) + 1;
-    if (bytes + size > PARAM_BYTES && texts.length > 0) {
-      params.push(`[${texts.join(",")}]`);
-      texts = [];
-      bytes = 0;
-    }
-    texts.push(text);
-    bytes += size;
+/** Each row when its turn comes, so that a long flush holds few in memory. */
+function* readEach<K, T>(keys: Iterable<K>, read: (key: K) => T | null): Generator<T> {
+  for (const key of keys) {
+    const row = read(key);
+    if (row !== null) yield row;
   }
-  if (texts.length > 0) params.push(`[${texts.join(",")}]`);
-  return params;
 }
 
-/** Batches of about 4 MB at most, in order. */
-function inBatches(writes: Write[]): Write[][] {
-  const batches: Write[][] = [];
-  let size = Number.POSITIVE_INFINITY;
-  for (const write of writes) {
-    const added = write.values.reduce<number>((sum, value) => sum + String(value).length, 0);
-    if (size + added > 4 * PARAM_BYTES) {
-      batches.push([]);
-      size = 0;
-    }
-    batches.at(-1)?.push(write);
-    size += added;
-  }
-  return batches;
+function holdsNothing(): RowRevisions {
+  return { run: null, steps: new Map(), events: new Map() };
+}
+
+function refsOf(body: Body | null): string[] {
+  return body !== null && "ref" in body ? [body.ref] : [];
 }

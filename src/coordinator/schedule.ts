@@ -13,8 +13,10 @@ export interface Standing {
   readonly hasWork: boolean;
   /** Flushes that failed in a row. */
   readonly failures: number;
-  /** The expiry of the lapsed lease that D1 has been told of. */
-  readonly lapseRecorded: number | null;
+  /** The expiry of a lease that this object did not grant or renew, but found in D1: its end is not for it to note. */
+  readonly adoptedLease: number | null;
+  /** When this instance was made, or rebuilt. */
+  readonly since: number;
   readonly retainMs: number;
 }
 
@@ -22,31 +24,28 @@ export interface Standing {
 const SAFETY_MS = 10_000;
 
 /** In how many milliseconds something is due; `null` when nothing is. */
-export function nextAlarmIn({
-  now,
-  run,
-  exists,
-  hasWork,
-  failures,
-  lapseRecorded,
-  retainMs,
-}: Standing): number | null {
+export function nextAlarmIn(standing: Standing): number | null {
+  const { now, run, exists, hasWork, failures, adoptedLease } = standing;
   if (!exists) return null;
   const due: number[] = [];
   if (hasWork) due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
-  if (run === null) due.push(retainMs);
-  else if (run.completedAt !== null) due.push(run.completedAt + retainMs - now);
-  else if (run.leaseExpiresAt !== null && run.leaseExpiresAt !== lapseRecorded)
-    due.push(run.leaseExpiresAt - now);
+  else if (mayGoAt(standing) !== null) due.push((mayGoAt(standing) ?? now) - now);
+  const lease = run?.status === "running" ? run.leaseExpiresAt : null;
+  if (lease !== null && lease !== adoptedLease) due.push(lease - now);
   return due.length === 0 ? null : Math.max(0, Math.min(...due));
 }
 
+/** Whether the object's storage may be deleted. */
+export function mayGo(standing: Standing): boolean {
+  const at = mayGoAt(standing);
+  return standing.exists && !standing.hasWork && at !== null && standing.now >= at;
+}
+
 /**
- * Whether the object's storage may be deleted: all of it is in D1, and the run has ended a while ago, or never began
- * (then there are only events, which wait in D1 as well).
+ * A while after the run has ended; where there are events alone, which wait in D1 as well, a while after they were last
+ * looked at. `null` while the run goes on.
  */
-export function mayGo({ now, run, exists, hasWork, retainMs }: Standing): boolean {
-  if (!exists || hasWork) return false;
-  if (run === null) return true;
-  return run.completedAt !== null && now >= run.completedAt + retainMs;
+function mayGoAt({ run, since, retainMs }: Standing): number | null {
+  if (run === null) return since + retainMs;
+  return run.completedAt === null ? null : Math.max(run.completedAt, since) + retainMs;
 }

@@ -15,29 +15,69 @@ const MIGRATIONS: readonly string[] = [
 CREATE TABLE durable_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_runs (
-  run_id TEXT PRIMARY KEY, manifest_hash TEXT NOT NULL, project_id TEXT NOT NULL, scenario_id TEXT,
-  task TEXT NOT NULL, input TEXT, input_ref TEXT, tags TEXT, status TEXT NOT NULL,
-  fence INTEGER NOT NULL, takeovers INTEGER NOT NULL, worker_id TEXT NOT NULL, claim_request_id TEXT NOT NULL,
-  lease_ms INTEGER NOT NULL, lease_expires_at INTEGER, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
-  completed_at INTEGER, outcome TEXT, result TEXT, result_ref TEXT, error TEXT, revision INTEGER NOT NULL
+  run_id           TEXT PRIMARY KEY,
+  manifest_hash    TEXT NOT NULL,
+  project_id       TEXT NOT NULL,
+  scenario_id      TEXT,
+  status           TEXT NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed', 'suspended', 'cancelled')),
+  fence            INTEGER NOT NULL CHECK (fence > 0),
+  takeovers        INTEGER NOT NULL CHECK (takeovers >= 0),
+  revision         INTEGER NOT NULL CHECK (revision > 0),
+  worker_id        TEXT NOT NULL,
+  claim_request_id TEXT NOT NULL,
+  lease_ms         INTEGER NOT NULL,
+  lease_expires_at INTEGER,
+  created_at       INTEGER NOT NULL,
+  updated_at       INTEGER NOT NULL,
+  completed_at     INTEGER,
+  input_ref        TEXT,
+  result_ref       TEXT,
+  tags             TEXT,
+  error            TEXT,
+  task             TEXT NOT NULL,
+  input            TEXT,
+  outcome          TEXT,
+  result           TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_steps (
-  run_id TEXT NOT NULL, step_index INTEGER NOT NULL, intent TEXT NOT NULL, kind TEXT NOT NULL,
-  input_hash TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL, result TEXT, result_ref TEXT,
-  error TEXT, caught TEXT, deadline_at INTEGER, started_at INTEGER NOT NULL, completed_at INTEGER,
-  worker_id TEXT NOT NULL, fence INTEGER NOT NULL, begin_request_id TEXT NOT NULL, revision INTEGER NOT NULL,
+  run_id           TEXT NOT NULL,
+  step_index       INTEGER NOT NULL CHECK (step_index >= 0),
+  intent           TEXT NOT NULL,
+  kind             TEXT NOT NULL CHECK (kind IN ('logic', 'llm', 'tool', 'readiness', 'deterministic', 'event')),
+  input_hash       TEXT NOT NULL,
+  status           TEXT NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed')),
+  attempts         INTEGER NOT NULL CHECK (attempts > 0),
+  fence            INTEGER NOT NULL CHECK (fence > 0),
+  revision         INTEGER NOT NULL CHECK (revision > 0),
+  worker_id        TEXT NOT NULL,
+  begin_request_id TEXT NOT NULL,
+  deadline_at      INTEGER,
+  started_at       INTEGER NOT NULL,
+  completed_at     INTEGER,
+  caught           TEXT,
+  result_ref       TEXT,
+  error            TEXT,
+  result           TEXT,
   PRIMARY KEY (run_id, step_index)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_events (
-  run_id TEXT NOT NULL, key TEXT NOT NULL, payload TEXT, payload_ref TEXT, emitted_at INTEGER NOT NULL,
-  request_id TEXT NOT NULL, revision INTEGER NOT NULL,
+  run_id      TEXT NOT NULL,
+  key         TEXT NOT NULL,
+  emitted_at  INTEGER NOT NULL,
+  request_id  TEXT NOT NULL,
+  revision    INTEGER NOT NULL CHECK (revision > 0),
+  payload_ref TEXT,
+  payload     TEXT,
   PRIMARY KEY (run_id, key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE durable_chunks (
-  run_id TEXT NOT NULL, ref TEXT NOT NULL, chunk INTEGER NOT NULL, text TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  ref    TEXT NOT NULL,
+  chunk  INTEGER NOT NULL CHECK (chunk >= 0),
+  text   TEXT NOT NULL,
   PRIMARY KEY (run_id, ref, chunk)
 ) STRICT, WITHOUT ROWID;
 `,
@@ -51,10 +91,10 @@ export function schemaVersion({ sql }: SyncStorage): number {
   return found === undefined ? 0 : (readMeta(sql, "schema_version") ?? 0);
 }
 
-/** Brings the tables to the newest version. */
+/** Brings the tables to the newest version. Tables that are newer than this code, after a rollback, are left alone. */
 export function migrate(storage: SyncStorage): void {
   const from = schemaVersion(storage);
-  if (from === MIGRATIONS.length) return;
+  if (from >= MIGRATIONS.length) return;
   storage.transactionSync(() => {
     for (const migration of MIGRATIONS.slice(from)) storage.sql.exec(migration);
     writeMeta(storage.sql, "schema_version", MIGRATIONS.length);

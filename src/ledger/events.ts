@@ -6,12 +6,14 @@ import { accept } from "./requests.ts";
 import type { EventState } from "./state.ts";
 
 export function emit(event: EventState | null, request: EmitRequest, now: number): Decision<"emit"> {
-  if (event !== null) return accept({ accepted: event.requestId === request.requestId, event });
+  if (event !== null) {
+    return accept({ accepted: event.requestId === request.requestId, isNew: false, event });
+  }
   const next: EventState = {
     key: request.key,
     payload: request.payload,
     emittedAt: now,
     requestId: request.requestId,
   };
-  return accept({ accepted: true, event: next }, { event: next });
+  return accept({ accepted: true, isNew: true, event: next }, { event: next });
 }

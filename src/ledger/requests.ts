@@ -44,6 +44,12 @@ export interface BeginFacts {
   readonly caught: readonly number[];
 }
 
+/** What a begin said, and was answered. */
+export interface BegunFacts extends BeginFacts {
+  readonly startedAt: number;
+  readonly deadlineAt: number | null;
+}
+
 export interface BeginRequest extends RequestBase, BeginFacts {
   readonly op: "begin";
   readonly fence: Fence;
@@ -55,7 +61,7 @@ interface EndStepRequest extends RequestBase {
   readonly stepIndex: number;
   /** Which attempt it ends; `null` when the caller does not say. */
   readonly attempt: number | null;
-  readonly begun: BeginFacts | null;
+  readonly begun: BegunFacts | null;
 }
 
 export interface CompleteRequest extends EndStepRequest {
@@ -134,7 +140,8 @@ export interface Replies {
   complete: { readonly step: StepState; readonly accepted: boolean };
   fail: { readonly step: StepState };
   end: { readonly run: RunState; readonly accepted: boolean };
-  emit: { readonly accepted: boolean; readonly event: EventState };
+  /** `isNew`: it was not on record before, so its payload is the one that the request brought. */
+  emit: { readonly accepted: boolean; readonly isNew: boolean; readonly event: EventState };
 }
 
 /** A refusal changes nothing. */

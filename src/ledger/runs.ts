@@ -72,6 +72,12 @@ export function end(run: RunState | null, request: EndRequest, now: number): Dec
   return accept({ run: next, accepted: true }, { run: next });
 }
 
+/** A run whose lease has lapsed, with the lease gone: nobody can revive it (R8). `null` when there is nothing to note. */
+export function lapse(run: RunState, now: number): RunState | null {
+  if (run.status !== "running" || run.leaseExpiresAt === null || leaseIsLive(run, now)) return null;
+  return { ...run, leaseExpiresAt: null, updatedAt: now };
+}
+
 /** R5: the refusal of a caller whose fence is not the run's, or `null`. */
 export function fencedOut(run: RunState, fence: number | null): Refusal | null {
   if (fence === null || fence === run.fence) return null;

@@ -31,7 +31,7 @@ export function begin({ run, step }: Slice, request: BeginRequest, now: number):
 }
 
 export function complete(slice: Slice, request: CompleteRequest, now: number): Decision<"complete"> {
-  const found = runningStep(slice, request, now);
+  const found = runningStep(slice, request);
   if (!found.ok) return found;
   const { step } = found;
   if (step.status === "completed") return accept({ step, accepted: false });
@@ -48,16 +48,10 @@ export function complete(slice: Slice, request: CompleteRequest, now: number): D
 }
 
 export function fail(slice: Slice, request: FailRequest, now: number): Decision<"fail"> {
-  const found = runningStep(slice, request, now);
+  const found = runningStep(slice, request);
   if (!found.ok) return found;
   const { step } = found;
   if (step.status === "completed") return notRunning(request, "it has completed, and its result stands");
-  if (request.attempt !== null && request.attempt < step.attempts) {
-    return notRunning(
-      request,
-      `attempt ${request.attempt} is over; attempt ${step.attempts} is ${step.status}`,
-    );
-  }
   if (step.status === "failed") return accept({ step });
   const next: StepState = { ...step, status: "failed", result: null, error: request.error, completedAt: now };
   return accept({ step: next }, { step: next });
@@ -74,7 +68,6 @@ export function caughtFailures(steps: Iterable<StepState>): StepState[] {
 function runningStep(
   { run, step }: Slice,
   request: CompleteRequest | FailRequest,
-  now: number,
 ): { ok: true; step: StepState } | Refusal {
   if (run === null) return unknownRun(request.runId);
   const lost = fencedOut(run, request.fence);
@@ -86,10 +79,15 @@ function runningStep(
   if (begun !== null && beginWasLost) {
     const differs = step && divergence(run, step, begun);
     if (differs) return differs;
-    const next = nextAttempt(run, step, request.stepIndex, begun, now);
-    current = { ...next, attempts: Math.max(next.attempts, request.attempt ?? 0) };
+    const next = nextAttempt(run, step, request.stepIndex, begun, begun.startedAt);
+    const deadlineAt = step?.deadlineAt ?? begun.deadlineAt;
+    current = { ...next, deadlineAt, attempts: Math.max(next.attempts, request.attempt ?? 0) };
   }
   if (current === null) return notRunning(request, "no such step has begun");
+  if (current.status !== "completed" && request.attempt !== null && request.attempt < current.attempts) {
+    const now = `attempt ${current.attempts} is ${current.status}`;
+    return notRunning(request, `attempt ${request.attempt} is over; ${now}`);
+  }
   if (run.status !== "running" && current.status === "running") return ended(run);
   return { ok: true, step: { ...current, fence: current.status === "running" ? run.fence : current.fence } };
 }

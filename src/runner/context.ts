@@ -45,9 +45,10 @@ export class RunContext implements DurableContext {
   readonly #replay: Replay;
   readonly #runIsCompleted: boolean;
   readonly #inFlight = new Set<Promise<unknown>>();
+  /** How often each key was emitted. */
+  readonly #emits = new Map<string, number>();
   readonly #closing = new AbortController();
   #nextPosition = 0;
-  #nextEmit = 0;
 
   constructor({ input, lease, clock, claimed }: ContextInput) {
     this.runId = input.runId;
@@ -66,7 +67,7 @@ export class RunContext implements DurableContext {
       const { kind = "logic", inputFingerprint } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
-      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, fn);
+      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, () => fn());
     });
   }
 
@@ -83,10 +84,11 @@ export class RunContext implements DurableContext {
 
   emitEvent(key: string, payload: unknown): Promise<{ accepted: boolean }> {
     return this.#track(async () => {
-      const nth = this.#nextEmit++;
+      const nth = this.#emits.get(key) ?? 0;
+      this.#emits.set(key, nth + 1);
       this.#assertOpen();
       checkText("key", key, LIMITS.eventKeyBytes);
-      // The nth emit of a run is the same request at each replay, so that it is answered the same.
+      // A run's nth emit of a key is the same request at each replay, so that it is answered the same.
       const requestId = stepId(this.runId, nth, `emit:${key}`);
       const emit = {
         runId: this.runId,

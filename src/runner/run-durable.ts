@@ -9,7 +9,7 @@ import { backoffMs, systemClock, withDeadline } from "../contract/clock.ts";
 import { codeOf } from "../contract/errors.ts";
 import { checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import type { EndRunInput, RunRecord, StartOrResumeResult } from "../contract/types.ts";
+import type { ClaimedRunRecord, EndRunInput, StartOrResumeResult } from "../contract/types.ts";
 import { deriveWorkerId, newRequestId } from "../identity.ts";
 import { RunContext } from "./context.ts";
 import { toStepError } from "./failures.ts";
@@ -77,7 +77,7 @@ function checked<TResult>(input: RunDurableInput<TResult>): Checked<TResult> {
   return { ...input, workerId, leaseMs, clock };
 }
 
-type End = (how: Pick<EndRunInput, "status" | "outcome" | "result" | "error">) => Promise<RunRecord>;
+type End = (how: Pick<EndRunInput, "status" | "outcome" | "result" | "error">) => Promise<ClaimedRunRecord>;
 
 /** Ends the run: a success is offered as long as the lease lasts, a failure only told. */
 function ending<TResult>({ runId, store, workerId }: Checked<TResult>, lease: Lease): End {
@@ -85,7 +85,7 @@ function ending<TResult>({ runId, store, workerId }: Checked<TResult>, lease: Le
     lease.beginEnding();
     const fence = lease.fence === undefined ? {} : { fence: lease.fence };
     const request: EndRunInput = { runId, workerId, requestId: newRequestId(), ...fence, ...how };
-    const call = (): Promise<RunRecord> => store.endRun(request);
+    const call = (): Promise<ClaimedRunRecord> => store.endRun(request);
     return how.status === "completed" ? lease.offer(call) : lease.tell(call);
   };
 }

@@ -1,10 +1,10 @@
 /** What a task is given, and what `runDurable` takes and answers. */
 import type { Clock } from "../contract/clock.ts";
 import type {
+  ClaimedRunRecord,
   DurableRunManifest,
   DurableRunStore,
   RunOutcome,
-  RunRecord,
   StepKind,
   StepRecord,
 } from "../contract/types.ts";
@@ -83,7 +83,7 @@ export interface RunDurableInput<TResult> {
 export interface RunDurableResult<TResult> {
   /** What the task returned, as JSON gives it back. */
   result: TResult;
-  record: RunRecord;
+  record: ClaimedRunRecord;
   /** Every step that this call replayed or ran, in order of position. */
   steps: ReadonlyArray<StepRecord>;
 }

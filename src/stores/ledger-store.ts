@@ -47,10 +47,14 @@ export abstract class LedgerStore implements DurableRunStore {
       steps.push(...page.steps);
       from = page.next;
     }
-    const completed = steps.filter((step) => step.status === "completed");
+    // One by one: each large body is a call or more of its own, and an invocation has only so many.
+    const completedSteps: StepRecord[] = [];
+    for (const step of steps) {
+      if (step.status === "completed") completedSteps.push(await this.#stepRecord(run.runId, step));
+    }
     return {
       run: (await this.#runRecord(counted)) as ClaimedRunRecord,
-      completedSteps: await Promise.all(completed.map((step) => this.#stepRecord(run.runId, step))),
+      completedSteps,
       caughtSteps: caughtFailures(steps).map((step) => toStepRecord(run.runId, step, "")),
       leaseExpiresAt: toIso(run.leaseExpiresAt ?? run.updatedAt),
       fence: run.fence,
@@ -98,8 +102,8 @@ export abstract class LedgerStore implements DurableRunStore {
 
   async emitEvent(input: EmitEventInput): Promise<{ accepted: boolean; record: EventRecord }> {
     const request = requests.emitRequest(input);
-    const { accepted, event } = await this.#submit(request);
-    const payload = await this.#text(input.runId, accepted ? request.payload : event.payload);
+    const { accepted, isNew, event } = await this.#submit(request);
+    const payload = await this.#text(input.runId, isNew ? request.payload : event.payload);
     return { accepted, record: toEventRecord(input.runId, event, payload) };
   }
 
@@ -122,7 +126,7 @@ export abstract class LedgerStore implements DurableRunStore {
   }
 
   async #submit<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
-    const answer = await this.#journal.submit<O>(request, () => this.now());
+    const answer = await this.#journal.submit<O>(request, () => Math.floor(this.now()));
     if (!answer.ok) throw errorFromData(answer.error);
     return answer.value;
   }

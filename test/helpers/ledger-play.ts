@@ -13,7 +13,7 @@ import {
   completeOf,
   emitOf,
   endOf,
-  factsOf,
+  begunOf,
   failOf,
   renewOf,
   type Snapshot,
@@ -100,7 +100,7 @@ const endStep = requests(
       fence: now.fence(choice.worker, choice.fence),
       stepIndex: choice.stepIndex,
       attempt: choice.ahead === null ? null : Math.max(0, attempts + choice.ahead),
-      begun: choice.facts && factsOf({ ...choice.facts, requestId: `begin-${now.requestId}` }),
+      begun: choice.facts && begunOf({ ...choice.facts, requestId: `begin-${now.requestId}` }),
     };
     return choice.completes ? completeOf(ending) : failOf(ending);
   },

@@ -7,6 +7,7 @@ import type { ErrorData } from "../../src/contract/errors.ts";
 import { decide } from "../../src/ledger/decide.ts";
 import type {
   BeginFacts,
+  BegunFacts,
   BeginRequest,
   ClaimRequest,
   CompleteRequest,
@@ -54,6 +55,11 @@ export function factsOf(over: Partial<BeginFacts> = {}): BeginFacts {
     caught: [],
     ...over,
   };
+}
+
+/** What a begin was answered, beside what it said. */
+export function begunOf(over: Partial<BegunFacts> = {}): BegunFacts {
+  return { ...factsOf(), startedAt: 900, deadlineAt: null, ...over };
 }
 
 export function beginOf(over: Partial<BeginRequest> = {}): BeginRequest {

@@ -104,7 +104,12 @@ export async function crash(world: World, taskFn: TaskFn<unknown>, reached: () =
 /** Another worker takes the run over: its lease lapses, and "thief" claims it. */
 export async function seize(world: World): Promise<void> {
   world.memory._expireLease(RUN_ID);
-  await world.memory.startOrResume({ runId: RUN_ID, manifest: MANIFEST, workerId: "thief", leaseMs: LEASE_MS });
+  await world.memory.startOrResume({
+    runId: RUN_ID,
+    manifest: MANIFEST,
+    workerId: "thief",
+    leaseMs: LEASE_MS,
+  });
 }
 
 /** What a promise rejects with; fails when it resolves. */

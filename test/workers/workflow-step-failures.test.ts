@@ -38,6 +38,11 @@ describe("a step that fails", () => {
     ["a TypeError", () => new TypeError("t"), { name: "TypeError", message: "t" }],
     ["a text", () => "words", { name: "Error", message: "words" }],
     [
+      "a message with another label",
+      () => new Error('x [durable-runs {"name":"E"}]'),
+      { name: "Error", message: 'x [durable-runs {"name":"E"}]' },
+    ],
+    [
       "a message like our label",
       () => new Error('x [durable-runs {"name":]'),
       { message: 'x [durable-runs {"name":]' },

@@ -46,6 +46,33 @@ describe("the platform's step is called", () => {
   });
 });
 
+describe("a step's failure", () => {
+  it.each([
+    [
+      "a NonRetryableError, by which the platform knows it",
+      { name: "NonRetryableError" },
+      "NonRetryableError",
+      "no",
+    ],
+    ["an Error", {}, "Error", "no"],
+    [
+      "any other, with what the platform would lose",
+      { name: "E", code: "c" },
+      "Error",
+      'E: no [durable-runs {"name":"E","code":"c"}]',
+    ],
+  ])("reaches the platform as %s", async (_claim, own, name, message) => {
+    const platform = new Platform();
+    const seen: unknown[] = [];
+    platform.onFailure = (error) => seen.push(error);
+    const thrown = Object.assign(new Error("no"), own);
+    await expect(run(platform, {}, (ctx) => ctx.step("a", () => Promise.reject(thrown)))).rejects.toBe(
+      thrown,
+    );
+    expect(seen).toMatchObject([{ name, message }]);
+  });
+});
+
 describe("an error of the platform", () => {
   it("that says by its name that a wait timed out is a timeout", async () => {
     const platform = new Platform(Object.assign(new Error("too late"), { name: "WorkflowTimeoutError" }));
@@ -66,7 +93,7 @@ describe("an error of the platform", () => {
   it("is not taken for an earlier failure of the step", async () => {
     const platform = new Platform();
     const pause = new Error("Aborting engine: User called pause");
-    platform.afterAttempt = () => {
+    platform.onFailure = () => {
       throw pause;
     };
     const task = (ctx: DurableContext) => ctx.step("a", () => Promise.reject(new Error("first attempt")));
@@ -86,8 +113,8 @@ function run<T>(
 /** A platform with no memory: it notes what it is asked, and then does it, or fails with the given error. */
 class Platform implements WorkflowStepLike {
   readonly calls: [method: string, name: string, options: unknown][] = [];
-  /** Called when an attempt has failed. */
-  afterAttempt: (() => void) | undefined;
+  /** Called with what an attempt threw. */
+  onFailure: ((error: unknown) => void) | undefined;
   readonly #failure: Error | undefined;
 
   constructor(failure?: Error) {
@@ -104,7 +131,7 @@ class Platform implements WorkflowStepLike {
     try {
       return await fn();
     } catch (error) {
-      this.afterAttempt?.();
+      this.onFailure?.(error);
       throw error;
     }
   }

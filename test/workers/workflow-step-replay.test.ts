@@ -116,15 +116,17 @@ describe("a replay", () => {
 });
 
 describe("the journal of the platform", () => {
-  it("has each result under workflowName/intent, in plain sight", async () => {
-    await using flow = await start((ctx) =>
-      ctx.step("draft", async () => ({ at: new Date(0), words: [1, "two"] })),
-    );
+  it("has each result under workflowName/intent, in plain sight but for undefined", async () => {
+    await using flow = await start(async (ctx) => {
+      await ctx.step("draft", async () => ({ at: new Date(0), words: [1, "two"] }));
+      await ctx.step("nothing", async () => undefined);
+    });
     await flow.output();
     expect(await flow.instance.waitForStepResult({ name: "test/draft" })).toEqual({
       at: "1970-01-01T00:00:00.000Z",
       words: [1, "two"],
     });
+    expect(await flow.instance.waitForStepResult({ name: "test/nothing" })).toEqual({ "durable-runs": 1 });
   });
 });
 

@@ -61,6 +61,7 @@ const TRANSIENT = new RegExp(
     "no longer active",
     "internal error",
     "exceeded its memory limit",
+    "exceeded its cpu time limit",
     "abort",
     "disconnected",
   ].join("|"),

@@ -7,7 +7,7 @@
 import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
 import { errorFromData } from "../../contract/errors.ts";
-import type { BeginFacts, Op, Request, RequestOf } from "../../ledger/requests.ts";
+import type { BegunFacts, BeginRequest, Op, Request, RequestOf } from "../../ledger/requests.ts";
 import { bodyOf, withBody } from "../../ledger/requests.ts";
 import type { EventState, StepState } from "../../ledger/state.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
@@ -36,11 +36,14 @@ export class CoordinatedDurableRunStore extends LedgerStore {
   }
 }
 
+/** Begins that are remembered at once: far more than a worker has in flight. */
+const MAX_BEGUN = 10_000;
+
 class RpcJournal implements Journal {
   readonly #namespace: CoordinatorNamespaceLike;
   readonly #options: CoordinatedStoreOptions;
   /** R16: a begin is not committed by itself, so what ends the attempt says again what it began. */
-  readonly #begun = new Map<string, BeginFacts & { attempt: number }>();
+  readonly #begun = new Map<string, BegunFacts & { attempt: number }>();
 
   constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions) {
     this.#namespace = namespace;
@@ -116,19 +119,22 @@ class RpcJournal implements Journal {
 
   #remember(request: Request, answer: Answer): void {
     if (request.op === "begin" && answer.ok) {
-      const { requestId, intent, kind, inputHash, timeoutMs, caught } = request;
-      const { attempts } = (answer.value as { step: StepState }).step;
-      this.#begun.set(stepKey(request), {
-        requestId,
-        intent,
-        kind,
-        inputHash,
-        timeoutMs,
-        caught,
-        attempt: attempts,
-      });
+      const { step } = answer.value as { step: StepState };
+      if (step.status === "running") this.#keepBegun(request, step);
     } else if (request.op === "complete" || request.op === "fail") {
-      this.#begun.delete(stepKey(request));
+      // An answer that says nothing of the effect is asked for again, with the same facts.
+      if (answer.ok || answer.error.code !== "store_unavailable") this.#begun.delete(stepKey(request));
+    }
+  }
+
+  #keepBegun(request: BeginRequest, { attempts, startedAt, deadlineAt }: StepState): void {
+    const { requestId, intent, kind, inputHash, timeoutMs, caught } = request;
+    const facts = { requestId, intent, kind, inputHash, timeoutMs, caught, startedAt, deadlineAt };
+    this.#begun.set(stepKey(request), { ...facts, attempt: attempts });
+    if (this.#begun.size <= MAX_BEGUN) return;
+    for (const oldest of this.#begun.keys()) {
+      this.#begun.delete(oldest);
+      break;
     }
   }
 }

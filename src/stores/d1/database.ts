@@ -59,6 +59,7 @@ function classify(error: unknown): unknown {
     const help = "the durable-runs tables are missing: apply migrations/ with `wrangler d1 migrations apply`";
     return new Error(`${help} (${message})`, { cause: error });
   }
-  if (/SQLITE_(?!BUSY|IOERR|FULL|INTERRUPT|NOMEM)/.test(message) || error instanceof TypeError) return error;
+  if (/SQLITE_(?!BUSY|LOCKED|SCHEMA|IOERR|FULL|INTERRUPT|NOMEM)/.test(message) || error instanceof TypeError)
+    return error;
   return new DurableStoreUnavailableError(`D1 could not answer: ${message}`, { cause: error });
 }

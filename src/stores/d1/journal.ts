@@ -15,7 +15,7 @@ import { answer } from "../answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
 import { subjectOf } from "../journal.ts";
 import type { Chunk } from "../sql/bodies.ts";
-import { chunkCount, splitBody } from "../sql/bodies.ts";
+import { chunkCount, joinChunks, splitBody } from "../sql/bodies.ts";
 import type { Cell, EventRow, Revised, RunRow, StepRow } from "../sql/rows.ts";
 import {
   fromEventRow,
@@ -79,13 +79,12 @@ export class D1Journal implements Journal {
 
   async submit<O extends Op>(whole: RequestOf<O>, now: () => number): Promise<Answer<O>> {
     const { request, chunks } = splitBody<RequestOf<O>>(whole);
-    await this.#writeChunks(request.runId, chunks);
     let recalled = this.#recall(request);
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const slice = recalled ?? (await this.#load(request));
       const decision = decide<O>(slice, request, now());
       const changes = decision.ok && hasChange(decision.change);
-      const tail = changes ? await this.#commit(request, slice, decision.change) : undefined;
+      const tail = changes ? await this.#commit(request, slice, decision.change, chunks) : undefined;
       // A stale slice, or nothing to write and so nothing that proves what was recalled: look, and decide again.
       const settled = changes ? tail !== undefined : recalled === undefined;
       if (settled) return this.#answer(request, decision, tail);
@@ -117,14 +116,21 @@ export class D1Journal implements Journal {
   }
 
   async body(runId: string, ref: string): Promise<string> {
-    let text = "";
+    const texts: string[] = [];
     const count = chunkCount(ref);
     for (let first = 0; first < count; first += CHUNKS_A_BATCH) {
-      const last = Math.min(count, first + CHUNKS_A_BATCH) - 1;
-      const [rows] = await this.#batch([this.#prepare(sql.SELECT_CHUNKS, runId, ref, first, last)]);
-      text += (rows as { text: string }[]).map((row) => row.text).join("");
+      const end = Math.min(count, first + CHUNKS_A_BATCH);
+      const [rows] = await this.#batch([this.#prepare(sql.SELECT_CHUNKS, runId, ref, first, end - 1)]);
+      texts.push(
+        joinChunks(
+          ref,
+          first,
+          end,
+          (rows as { text: string }[]).map((row) => row.text),
+        ),
+      );
     }
-    return text;
+    return texts.join("");
   }
 
   async close(): Promise<void> {
@@ -136,6 +142,7 @@ export class D1Journal implements Journal {
     request: Request,
     slice: LoadedSlice,
     { run, step, event }: Change,
+    chunks: readonly Chunk[],
   ): Promise<unknown[][] | undefined> {
     const { runId } = request;
     const revision = Math.max(slice.run?.revision ?? 0, slice.step?.revision ?? 0) + 1;
@@ -157,6 +164,7 @@ export class D1Journal implements Journal {
       statements.push(this.#prepare(sql.INSERT_EVENTS, JSON.stringify([toEventRow(runId, event, revision)])));
     }
     const tail = this.#tail(request);
+    await this.#writeChunks(runId, chunks);
     let rows: unknown[][];
     try {
       rows = await this.#batch([...statements, ...tail]);
@@ -166,7 +174,7 @@ export class D1Journal implements Journal {
       throw error;
     }
     if (run) this.#keep(runId, { ...run, revision });
-    if (step) this.#kept.get(runId)?.steps.set(step.stepIndex, { ...withoutBody(step), revision });
+    if (step) this.#keepStep(runId, { ...step, revision });
     return rows.slice(statements.length);
   }
 
@@ -196,13 +204,12 @@ export class D1Journal implements Journal {
   /** What was last seen of the slice, if enough of it was: an unseen step is taken for new, and the guard checks it. */
   #recall(request: Request): LoadedSlice | undefined {
     if (request.op === "claim" || request.op === "end") return undefined;
-    if (request.op === "emit") return NO_EVENT;
+    // Taken for the first: no rule of events looks at the run.
+    if (request.op === "emit") return { run: null, step: null, event: null };
     const kept = this.#kept.get(request.runId);
     if (!kept?.run) return undefined;
     const { stepIndex } = subjectOf(request);
     const step = stepIndex === undefined ? undefined : kept.steps.get(stepIndex);
-    // A completed step's result is not kept.
-    if (step?.status === "completed") return undefined;
     return { run: kept.run, step: step ?? null, event: null };
   }
 
@@ -218,7 +225,7 @@ export class D1Journal implements Journal {
     const step = stepIndex !== undefined && subject !== undefined ? fromStepRow(subject as StepRow) : null;
     const event = key !== undefined && subject !== undefined ? fromEventRow(subject as EventRow) : null;
     this.#keep(runId, run);
-    if (step) this.#kept.get(runId)?.steps.set(step.stepIndex, withoutBody(step));
+    if (step) this.#keepStep(runId, step);
     return { run, step, event };
   }
 
@@ -235,16 +242,22 @@ export class D1Journal implements Journal {
     }
   }
 
+  /** Only what may change next; an ended step is read again when it is asked for. */
+  #keepStep(runId: string, step: StepState & Revised): void {
+    const steps = this.#kept.get(runId)?.steps;
+    if (step.status === "running") steps?.set(step.stepIndex, step);
+    else steps?.delete(step.stepIndex);
+  }
+
   #toPage(runId: string, rows: (StepRow & { last_index: number })[]): StepPage {
     const steps = rows.map(fromStepRow);
-    const kept = this.#kept.get(runId);
-    for (const step of steps) kept?.steps.set(step.stepIndex, withoutBody(step));
+    for (const step of steps) this.#keepStep(runId, step);
     const last = steps.at(-1)?.stepIndex;
     const more = last !== undefined && last < Number(rows[0]?.last_index);
     return { steps, next: more ? last + 1 : null };
   }
 
-  async #writeChunks(runId: string, chunks: Chunk[]): Promise<void> {
+  async #writeChunks(runId: string, chunks: readonly Chunk[]): Promise<void> {
     for (let at = 0; at < chunks.length; at += CHUNKS_A_BATCH) {
       const some = chunks.slice(at, at + CHUNKS_A_BATCH);
       await this.#batch(
@@ -262,16 +275,8 @@ export class D1Journal implements Journal {
   }
 }
 
-/** The optimistic slice of an emit: no rule looks at the run. */
-const NO_EVENT: LoadedSlice = { run: null, step: null, event: null };
-
 function hasChange(change: Change): boolean {
   return change.run !== undefined || change.step !== undefined || change.event !== undefined;
-}
-
-/** Results are not kept in memory; a completed step is read again when it is asked for. */
-function withoutBody<S extends StepState>(step: S): S {
-  return { ...step, result: null };
 }
 
 function toCountedRun(row: (RunRow & { step_count: number }) | undefined): CountedRun | null {

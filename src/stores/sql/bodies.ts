@@ -1,8 +1,11 @@
 /**
- * Large bodies in SQL (R22): inline up to 256 KiB of UTF-8, in chunks above that. A ref is `<id>/<bytes>/<chunks>`.
+ * Large bodies in SQL (R22): inline up to 256 KiB of UTF-8, in chunks above that.
+ *
+ * A ref is `<hash>/<bytes>/<chunks>`, made of the content: to write a body again, in a repeated request or for another
+ * step, writes nothing, and no two bodies can get mixed up.
  */
 import { byteLength } from "../../contract/limits.ts";
-import { newRequestId } from "../../identity.ts";
+import { sha256Hex } from "../../identity.ts";
 import type { Request } from "../../ledger/requests.ts";
 import { bodyOf, withBody } from "../../ledger/requests.ts";
 
@@ -22,13 +25,19 @@ export function splitBody<R extends Request>(request: R): { request: R; chunks: 
   const body = bodyOf(request);
   if (body === null || !("text" in body) || isInline(body.text)) return { request, chunks: [] };
   const texts = splitText(body.text);
-  const ref = `${newRequestId()}/${byteLength(body.text)}/${texts.length}`;
+  const ref = `${sha256Hex(body.text)}/${byteLength(body.text)}/${texts.length}`;
   return { request: withBody(request, { ref }), chunks: texts.map((text, chunk) => ({ ref, chunk, text })) };
 }
 
 /** How many chunks a ref stands for. */
 export function chunkCount(ref: string): number {
   return Number(ref.split("/")[2]);
+}
+
+/** The body that chunks `first` and on of a ref are part of. Throws when they are not all there. */
+export function joinChunks(ref: string, first: number, end: number, texts: readonly string[]): string {
+  if (texts.length === end - first) return texts.join("");
+  throw new Error(`body ${ref} has lost chunks: ${texts.length} of ${first} to ${end - 1} are there`);
 }
 
 /** Small enough to lie in its row, and to go in a message as it is. */

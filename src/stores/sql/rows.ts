@@ -7,23 +7,21 @@
 import type { RunStatus, StepKind, StepStatus } from "../../contract/types.ts";
 import type { Body, EventState, RunState, StepState } from "../../ledger/state.ts";
 
-/** Which change last touched a row: grows with each change of the run, across all its rows. */
+/** Which change last touched a row. A row is only ever replaced by one with a higher (fence, revision). */
 export interface Revised {
   readonly revision: number;
 }
 
+/** Long texts come last: SQLite reads a row's columns in order, and what lies behind a long text costs its pages. */
 export const RUN_COLUMNS = [
   "run_id",
   "manifest_hash",
   "project_id",
   "scenario_id",
-  "task",
-  "input",
-  "input_ref",
-  "tags",
   "status",
   "fence",
   "takeovers",
+  "revision",
   "worker_id",
   "claim_request_id",
   "lease_ms",
@@ -31,11 +29,14 @@ export const RUN_COLUMNS = [
   "created_at",
   "updated_at",
   "completed_at",
+  "input_ref",
+  "result_ref",
+  "tags",
+  "error",
+  "task",
+  "input",
   "outcome",
   "result",
-  "result_ref",
-  "error",
-  "revision",
 ] as const;
 
 export const STEP_COLUMNS = [
@@ -46,27 +47,27 @@ export const STEP_COLUMNS = [
   "input_hash",
   "status",
   "attempts",
-  "result",
-  "result_ref",
-  "error",
-  "caught",
+  "fence",
+  "revision",
+  "worker_id",
+  "begin_request_id",
   "deadline_at",
   "started_at",
   "completed_at",
-  "worker_id",
-  "fence",
-  "begin_request_id",
-  "revision",
+  "caught",
+  "result_ref",
+  "error",
+  "result",
 ] as const;
 
 export const EVENT_COLUMNS = [
   "run_id",
   "key",
-  "payload",
-  "payload_ref",
   "emitted_at",
   "request_id",
   "revision",
+  "payload_ref",
+  "payload",
 ] as const;
 
 export type Cell = string | number | null;

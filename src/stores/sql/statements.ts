@@ -47,18 +47,25 @@ FROM durable_runs WHERE run_id = ?1`;
 export const SELECT_STEP = `
 SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps WHERE run_id = ?1 AND step_index = ?2`;
 
-/** Rows of a page, and the bytes of results after which it ends (at least one row is answered). */
-export const PAGE_STEPS = 500;
+/** A page of steps ends after so many rows, or so many bytes of long texts, and has at least one row. */
+const PAGE_STEPS = 500;
 const PAGE_BYTES = 4_000_000;
 
-/** ?1: run id, ?2: the first step index. A page of steps; `last_index` is that of the run's last step. */
+/**
+ * ?1: run id, ?2: the first step index. A page of steps; `last_index` is that of the run's last step. Where the page
+ * ends is found from the lengths alone, so that no long text is read for nothing.
+ */
 export const SELECT_STEPS = `
 SELECT ${STEP_COLUMNS.join(", ")}, (SELECT max(step_index) FROM durable_steps WHERE run_id = ?1) AS last_index
-FROM (
-  SELECT *, sum(octet_length(coalesce(result, ''))) OVER (ORDER BY step_index) AS bytes_so_far
-  FROM (SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index >= ?2 ORDER BY step_index LIMIT ${PAGE_STEPS})
-)
-WHERE bytes_so_far <= ${PAGE_BYTES} ORDER BY step_index`;
+FROM durable_steps WHERE run_id = ?1 AND step_index BETWEEN ?2 AND (
+  SELECT max(step_index) FROM (
+    SELECT step_index, sum(bytes) OVER (ORDER BY step_index) - bytes AS bytes_before FROM (
+      SELECT step_index, coalesce(octet_length(result), 0) + coalesce(octet_length(error), 0)
+        + coalesce(octet_length(caught), 0) AS bytes
+      FROM durable_steps WHERE run_id = ?1 AND step_index >= ?2 ORDER BY step_index LIMIT ${PAGE_STEPS}
+    )
+  ) WHERE bytes_before < ${PAGE_BYTES}
+) ORDER BY step_index`;
 
 /** ?1: run id, ?2: key. */
 export const SELECT_EVENT = `

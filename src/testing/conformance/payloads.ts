@@ -137,7 +137,9 @@ export function describePayloadsAndInput(suite: Suite): void {
         );
       }
       for (const timeoutMs of [-1, 0.5, Number.NaN, 1e15]) {
-        expect(await refused(() => suite.store.beginStep(aStep(runId, 0, { timeoutMs })))).toMatch(/^timeoutMs: /);
+        expect(await refused(() => suite.store.beginStep(aStep(runId, 0, { timeoutMs })))).toMatch(
+          /^timeoutMs: /,
+        );
       }
       expect(await refused(() => suite.store.beginStep(aStep(runId, 0, { fence, intent: "" })))).toMatch(
         /^intent: .*1024/,
