@@ -21,7 +21,9 @@ import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
 import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
 import { answerOf, viewOf } from "./answers.ts";
 import { RunCache } from "./cache.ts";
-import { rebuild, recordedChunks, recordIsAhead } from "./rebuild.ts";
+import { Readiness } from "./readiness.ts";
+import type { RecordInput } from "./rebuild.ts";
+import { recordedChunks } from "./rebuild.ts";
 import { Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
@@ -57,12 +59,9 @@ const CHUNKS_AN_ANSWER = 4;
 export class CoordinatedRun implements CoordinatorReads {
   readonly #input: CoordinatedRunInput;
   readonly #cache: RunCache;
+  readonly #record: RecordInput;
   readonly #recorder: Recorder;
-  /** Loading from D1, shared by all who wait for it; `undefined` until needed, and again after a failure. */
-  #loading: Promise<void> | undefined;
-  #loaded = false;
-  #compared = false;
-  #comparing: Promise<void> | undefined;
+  readonly #readiness: Readiness;
   #gathering = false;
   /** The expiry of the lease that the cache was rebuilt with, until it is renewed here. */
   #adoptedLease: number | null = null;
@@ -73,9 +72,23 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#input = input;
     const { runId, storage, db, clock, times } = input;
     this.#cache = new RunCache(storage, runId);
-    this.#loaded = this.#cache.run !== null;
+    this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs };
+    this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
     this.#since = this.#now();
-    this.#recorder = new Recorder({ runId, db, cache: this.#cache, clock, deadlineMs: times.d1DeadlineMs });
+    this.#readiness = new Readiness({
+      cache: this.#cache,
+      record: this.#record,
+      deleteAll: () => storage.deleteAll(),
+      onRebuilt: () => {
+        this.#adoptedLease = this.#cache.run?.leaseExpiresAt ?? null;
+        this.#since = this.#now();
+        this.#arm();
+      },
+      onEmptied: () => {
+        this.#recorder.forget();
+        this.#adoptedLease = null;
+      },
+    });
   }
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
@@ -116,7 +129,7 @@ export class CoordinatedRun implements CoordinatorReads {
     return this.#read(async () => {
       const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
       const here = this.#cache.chunks(ref, first, end)?.join("");
-      const text = here ?? (await recordedChunks(this.#record(), ref, first, end));
+      const text = here ?? (await recordedChunks(this.#record, ref, first, end));
       return { text, next: end < chunkCount(ref) ? end : null };
     });
   }
@@ -134,7 +147,7 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#noteLapse();
       if (this.#hasWork()) await this.#flush();
       // What is being loaded is wanted.
-      if (this.#loading === undefined && mayGo(this.#standing())) return this.#empty();
+      if (!this.#readiness.isLoading && mayGo(this.#standing())) return this.#readiness.empty();
       this.#cache.saveWatermark();
     } catch {
       // The recorder has counted it, and the next alarm tries again.
@@ -149,7 +162,7 @@ export class CoordinatedRun implements CoordinatorReads {
   async #submitWhole(request: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
     for (let round = 1; ; round += 1) {
       try {
-        while (!this.#isReady(request.op)) await this.#prepare();
+        while (!this.#readiness.isReady(request.op)) await this.#readiness.prepare();
         return await this.#apply(request, ack);
       } catch (error) {
         const again = request.op === "claim" || request.op === "emit";
@@ -207,7 +220,7 @@ export class CoordinatedRun implements CoordinatorReads {
       await this.#recorder.flush();
     } catch (error) {
       // Many may wait for one flush; the first to hear of it empties the cache.
-      if (error instanceof StaleSliceError && this.#cache.epoch === epoch) this.#empty();
+      if (error instanceof StaleSliceError && this.#cache.epoch === epoch) this.#readiness.empty();
       this.#arm();
       throw error;
     }
@@ -229,70 +242,6 @@ export class CoordinatedRun implements CoordinatorReads {
 
   #hasWork(): boolean {
     return this.#cache.hasUnsaved || this.#cache.isDirty;
-  }
-
-  /**
-   * R17: whether the cache may answer. It must hold the run, or know that D1 does not; and before it changes anything it
-   * must have been compared with D1, once in the life of this instance. Heartbeats do not wait for that.
-   */
-  #isReady(op: Op | "read"): boolean {
-    if (this.#loading !== undefined || !this.#loaded) return false;
-    return this.#compared || op === "renew" || op === "read";
-  }
-
-  /** Takes the next step towards being ready, behind one promise that all who need it share. */
-  #prepare(): Promise<void> {
-    if (this.#loading !== undefined) return this.#loading;
-    if (!this.#loaded) return this.#load(this.#rebuild());
-    this.#comparing ??= this.#compare().finally(() => {
-      this.#comparing = undefined;
-    });
-    return this.#comparing;
-  }
-
-  #load(work: Promise<void>): Promise<void> {
-    this.#loading = work.finally(() => {
-      this.#loading = undefined;
-    });
-    return this.#loading;
-  }
-
-  async #rebuild(): Promise<void> {
-    const { epoch } = this.#cache;
-    await rebuild(this.#cache, this.#record());
-    if (this.#cache.epoch !== epoch) return;
-    this.#adoptedLease = this.#cache.run?.leaseExpiresAt ?? null;
-    this.#since = this.#now();
-    this.#loaded = true;
-    this.#compared = true;
-    this.#arm();
-  }
-
-  /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
-  async #compare(): Promise<void> {
-    const { epoch } = this.#cache;
-    const ahead = await recordIsAhead(this.#cache, this.#record()).catch((error: unknown) => {
-      if (error instanceof DurableStoreUnavailableError) return false;
-      throw error;
-    });
-    if (this.#cache.epoch !== epoch) return;
-    this.#compared = true;
-    if (ahead) this.#empty();
-  }
-
-  /** Throws the object's own copy away: D1 knows better, or the run is over. Whoever comes meanwhile waits. */
-  #empty(): void {
-    this.#forget();
-    // A failure breaks the object, which is reset: nobody is left to handle it.
-    this.#load(this.#input.storage.deleteAll()).catch(() => {});
-  }
-
-  #forget(): void {
-    this.#cache.forget();
-    this.#recorder.forget();
-    this.#loaded = false;
-    this.#compared = false;
-    this.#adoptedLease = null;
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */
@@ -327,14 +276,9 @@ export class CoordinatedRun implements CoordinatorReads {
     };
   }
 
-  #record(): { runId: string; db: D1DatabaseLike; clock: Clock; deadlineMs: number } {
-    const { runId, db, clock, times } = this.#input;
-    return { runId, db, clock, deadlineMs: times.d1DeadlineMs };
-  }
-
   #read<T>(read: () => T | Promise<T>): Promise<Envelope<T>> {
     return this.#envelope(async () => {
-      while (!this.#isReady("read")) await this.#prepare();
+      while (!this.#readiness.isReady("read")) await this.#readiness.prepare();
       return { ok: true, value: await read() };
     });
   }

@@ -10,11 +10,11 @@ import {
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
+import { store, claim, stubOf, recordedRun, recordedStep, wait } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -27,26 +27,12 @@ beforeEach(() => {
   faults.wrap = () => db;
 });
 afterEach(resetFaults);
-const store = (ack: "record" | "coordinator" = "record") => new CoordinatedDurableRunStore(env.RUNS, { ack });
-async function claim(ack: "record" | "coordinator" = "record") {
-  const input = aRun();
-  const { fence = 0 } = await store(ack).startOrResume(input);
-  return { runId: input.runId, fence };
-}
-const stubOf = (runId: string) => env.RUNS.getByName(runId);
-const recordedRun = (runId: string) =>
-  env.DB.prepare("SELECT * FROM durable_runs WHERE run_id = ?1").bind(runId).first<Record<string, unknown>>();
-const recordedStep = (runId: string, i = 0) =>
-  env.DB.prepare("SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index = ?2")
-    .bind(runId, i)
-    .first<Record<string, unknown>>();
 const writesFail = () => {
   db.fault = ({ writes }) => (writes ? "before" : "none");
 };
 const ok = () => {
   db.fault = () => "none";
 };
-const wait = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
 /** A step begun and recorded, the watermark saved by an alarm, the object put to sleep. */
 async function sleeping() {

@@ -9,10 +9,10 @@ import {
 } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
+import { store, claim, stubOf, recordedRun, wait } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -26,16 +26,6 @@ beforeEach(() => {
   faults.wrap = () => db;
 });
 afterEach(resetFaults);
-const store = (ack: "record" | "coordinator" = "record") => new CoordinatedDurableRunStore(env.RUNS, { ack });
-async function claim(ack: "record" | "coordinator" = "record") {
-  const input = aRun();
-  const { fence = 0 } = await store(ack).startOrResume(input);
-  return { runId: input.runId, fence };
-}
-const stubOf = (runId: string) => env.RUNS.getByName(runId);
-const recordedRun = (runId: string) =>
-  env.DB.prepare("SELECT * FROM durable_runs WHERE run_id = ?1").bind(runId).first<Record<string, unknown>>();
-const wait = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
 const settle = (p: Promise<unknown>) =>
   p.then(

@@ -5,10 +5,10 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { store, claim, stubOf, wait } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -22,14 +22,6 @@ beforeEach(() => {
   faults.wrap = () => db;
 });
 afterEach(resetFaults);
-const store = (ack: "record" | "coordinator" = "record") => new CoordinatedDurableRunStore(env.RUNS, { ack });
-async function claim(ack: "record" | "coordinator" = "record") {
-  const input = aRun();
-  const { fence = 0 } = await store(ack).startOrResume(input);
-  return { runId: input.runId, fence };
-}
-const stubOf = (runId: string) => env.RUNS.getByName(runId);
-const wait = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
 it("an alarm during a rebuild does not lose an early event", async () => {
   const runId = newRunId();

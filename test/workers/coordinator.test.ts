@@ -14,6 +14,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { store, claim, recordedRun, recordedStep } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -27,23 +28,6 @@ beforeEach(() => {
   faults.wrap = () => db;
 });
 afterEach(resetFaults);
-
-const store = (ack: "record" | "coordinator" = "record") => new CoordinatedDurableRunStore(env.RUNS, { ack });
-
-async function claim(ack: "record" | "coordinator" = "record"): Promise<{ runId: string; fence: number }> {
-  const input = aRun();
-  const { fence = 0 } = await store(ack).startOrResume(input);
-  return { runId: input.runId, fence };
-}
-
-function recordedRun(runId: string): Promise<Record<string, unknown> | null> {
-  return env.DB.prepare("SELECT * FROM durable_runs WHERE run_id = ?1").bind(runId).first();
-}
-
-function recordedStep(runId: string, stepIndex = 0): Promise<Record<string, unknown> | null> {
-  const query = "SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index = ?2";
-  return env.DB.prepare(query).bind(runId, stepIndex).first();
-}
 
 async function tables(runId: string): Promise<number> {
   const count = "SELECT count(*) AS n FROM sqlite_master WHERE name LIKE 'durable_%'";

@@ -1,0 +1,92 @@
+/**
+ * Whether a coordinator's cache may answer, and how it comes to that (R17).
+ *
+ * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared with
+ * D1, once in the life of this instance, for its storage may have been restored to an older state. Heartbeats do not wait
+ * for the comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
+ */
+import { DurableStoreUnavailableError } from "../contract/errors.ts";
+import type { Op } from "../ledger/requests.ts";
+import type { RunCache } from "./cache.ts";
+import type { RecordInput } from "./rebuild.ts";
+import { rebuild, recordIsAhead } from "./rebuild.ts";
+
+export interface ReadinessInput {
+  readonly cache: RunCache;
+  readonly record: RecordInput;
+  readonly deleteAll: () => Promise<void>;
+  readonly onRebuilt: () => void;
+  readonly onEmptied: () => void;
+}
+
+export class Readiness {
+  readonly #input: ReadinessInput;
+  #loaded: boolean;
+  #compared = false;
+  #loading: Promise<void> | undefined;
+  #comparing: Promise<void> | undefined;
+
+  constructor(input: ReadinessInput) {
+    this.#input = input;
+    this.#loaded = input.cache.run !== null;
+  }
+
+  get isLoading(): boolean {
+    return this.#loading !== undefined;
+  }
+
+  isReady(op: Op | "read"): boolean {
+    if (this.#loading !== undefined || !this.#loaded) return false;
+    return this.#compared || op === "renew" || op === "read";
+  }
+
+  /** Takes the next step towards being ready. Rejects with `store_unavailable` when D1 is needed and cannot answer. */
+  prepare(): Promise<void> {
+    if (this.#loading !== undefined) return this.#loading;
+    if (!this.#loaded) return this.#load(this.#rebuild());
+    this.#comparing ??= this.#compare().finally(() => {
+      this.#comparing = undefined;
+    });
+    return this.#comparing;
+  }
+
+  /** Throws the object's own copy away: D1 knows better, or the run is over. Whoever comes meanwhile waits. */
+  empty(): void {
+    this.#input.cache.forget();
+    this.#loaded = false;
+    this.#compared = false;
+    this.#input.onEmptied();
+    // A failure breaks the object, which is reset: nobody is left to handle it.
+    this.#load(this.#input.deleteAll()).catch(() => {});
+  }
+
+  #load(work: Promise<void>): Promise<void> {
+    this.#loading = work.finally(() => {
+      this.#loading = undefined;
+    });
+    return this.#loading;
+  }
+
+  async #rebuild(): Promise<void> {
+    const { cache, record, onRebuilt } = this.#input;
+    const { epoch } = cache;
+    await rebuild(cache, record);
+    if (cache.epoch !== epoch) return;
+    this.#loaded = true;
+    this.#compared = true;
+    onRebuilt();
+  }
+
+  /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
+  async #compare(): Promise<void> {
+    const { cache, record } = this.#input;
+    const { epoch } = cache;
+    const ahead = await recordIsAhead(cache, record).catch((error: unknown) => {
+      if (error instanceof DurableStoreUnavailableError) return false;
+      throw error;
+    });
+    if (cache.epoch !== epoch) return;
+    this.#compared = true;
+    if (ahead) this.empty();
+  }
+}

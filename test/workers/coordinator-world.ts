@@ -1,0 +1,34 @@
+/** What tests of the coordinator share: stores, runs, the object of a run, and what D1 has of it. */
+import { env } from "cloudflare:workers";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
+import { aRun } from "../../src/testing/harness.ts";
+
+type Row = Record<string, unknown>;
+
+export function store(ack: AckPolicy = "record"): CoordinatedDurableRunStore {
+  return new CoordinatedDurableRunStore(env.RUNS, { ack });
+}
+
+export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string; fence: number }> {
+  const input = aRun();
+  const { fence = 0 } = await store(ack).startOrResume(input);
+  return { runId: input.runId, fence };
+}
+
+export function stubOf(runId: string) {
+  return env.RUNS.getByName(runId);
+}
+
+export function recordedRun(runId: string): Promise<Row | null> {
+  return env.DB.prepare("SELECT * FROM durable_runs WHERE run_id = ?1").bind(runId).first<Row>();
+}
+
+export function recordedStep(runId: string, stepIndex = 0): Promise<Row | null> {
+  const query = "SELECT * FROM durable_steps WHERE run_id = ?1 AND step_index = ?2";
+  return env.DB.prepare(query).bind(runId, stepIndex).first<Row>();
+}
+
+export function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
