@@ -4,8 +4,14 @@
  * A check throws {@link DurableInvalidInputError} that names the field and the limit, before anything is touched.
  */
 import { DurableInvalidInputError } from "./errors.ts";
+import type { StepKind } from "./types.ts";
 
 export const DEFAULT_LEASE_MS = 30_000;
+
+/** How long a wait for an event lasts unless told otherwise: a day. */
+export const DEFAULT_WAIT_MS = 86_400_000;
+
+const STEP_KINDS: readonly StepKind[] = ["logic", "llm", "tool", "readiness", "deterministic", "event"];
 
 /** Bytes are of UTF-8. */
 export const LIMITS = {
@@ -71,6 +77,10 @@ export function checkLeaseMs(leaseMs: unknown): asserts leaseMs is number {
 
 export function checkStepIndex(stepIndex: unknown): asserts stepIndex is number {
   checkInteger("stepIndex", stepIndex, 0, LIMITS.steps - 1);
+}
+
+export function checkStepKind(kind: unknown): asserts kind is StepKind {
+  checkOneOf("kind", kind, STEP_KINDS);
 }
 
 export function checkInteger(

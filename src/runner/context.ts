@@ -12,7 +12,7 @@ import {
   DurableRunDivergenceError,
   DurableRunLeaseLostError,
 } from "../contract/errors.ts";
-import { checkInteger, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
+import { checkInteger, checkStepIndex, checkText, DEFAULT_WAIT_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
 import type { StartOrResumeResult, StepRecord } from "../contract/types.ts";
 import { canonicalHash, newRequestId, stepId } from "../identity.ts";
@@ -21,9 +21,6 @@ import { type Lease, unlessAborted } from "./lease.ts";
 import { Replay, type StepPlan } from "./replay.ts";
 import type { AwaitEventOptions, DurableContext, RunDurableInput, StepOptions } from "./types.ts";
 
-const DEFAULT_WAIT_MS = 86_400_000;
-/** A hundred years: any later, and the deadline might be no date. */
-const MAX_WAIT_MS = 3_155_760_000_000;
 const DEFAULT_POLL_MS = 250;
 
 export interface ContextInput {
@@ -75,8 +72,8 @@ export class RunContext implements DurableContext {
     return this.#take((stepIndex) => {
       const { timeoutMs = DEFAULT_WAIT_MS, pollMs = DEFAULT_POLL_MS } = opts;
       checkText("key", key, LIMITS.eventKeyBytes - "event:".length);
-      checkInteger("timeoutMs", timeoutMs, 0, MAX_WAIT_MS);
-      checkInteger("pollMs", pollMs, 1, MAX_WAIT_MS);
+      checkInteger("timeoutMs", timeoutMs, 0, LIMITS.timeoutMs);
+      checkInteger("pollMs", pollMs, 1, LIMITS.timeoutMs);
       const plan: StepPlan = { stepIndex, intent: `event:${key}`, kind: "event", inputHash: "", timeoutMs };
       return this.#answer<T>(plan, (begun) => this.#waitFor(key, this.#deadlineOf(begun, timeoutMs), pollMs));
     });

@@ -9,6 +9,7 @@ import {
   checkOneOf,
   checkRunId,
   checkStepIndex,
+  checkStepKind,
   checkText,
   cutText,
   DEFAULT_LEASE_MS,
@@ -25,7 +26,6 @@ import type {
   RenewLeaseInput,
   StartOrResumeInput,
   StepError,
-  StepKind,
 } from "../contract/types.ts";
 import { manifestHash, newRequestId } from "../identity.ts";
 import type {
@@ -37,8 +37,6 @@ import type {
   FailRequest,
   RenewRequest,
 } from "../ledger/requests.ts";
-
-const STEP_KINDS: readonly StepKind[] = ["logic", "llm", "tool", "readiness", "deterministic", "event"];
 
 export function claimRequest(input: StartOrResumeInput): ClaimRequest {
   checkRunId(input.runId);
@@ -70,7 +68,7 @@ export function beginRequest(input: BeginStepInput): BeginRequest {
   checkRunId(input.runId);
   checkStepIndex(input.stepIndex);
   checkText("intent", input.intent, LIMITS.intentBytes);
-  checkOneOf("kind", input.kind, STEP_KINDS);
+  checkStepKind(input.kind);
   if (input.inputHash !== "") checkText("inputHash", input.inputHash, LIMITS.inputHashBytes);
   if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.timeoutMs);
   for (const position of input.caught ?? []) checkInteger("caught", position, 0, LIMITS.steps - 1);
@@ -139,6 +137,10 @@ function manifestFields(
     checkText("manifest.scenarioId", manifest.scenarioId, LIMITS.projectIdBytes);
   }
   checkObject("manifest.task", manifest.task);
+  checkText("manifest.task.id", manifest.task.id, LIMITS.projectIdBytes);
+  if (typeof manifest.task.intent !== "string" || manifest.task.intent === "") {
+    throw new DurableInvalidInputError("manifest.task.intent", "must be a text that is not empty");
+  }
   checkObject("manifest.input", manifest.input);
   return {
     projectId: manifest.projectId,

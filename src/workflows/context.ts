@@ -12,9 +12,8 @@ import {
   DurableInvalidInputError,
   DurableStepInputMismatchError,
 } from "../contract/errors.ts";
-import { checkInteger, checkOneOf, checkText, LIMITS } from "../contract/limits.ts";
+import { checkInteger, checkStepKind, checkText, DEFAULT_WAIT_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import type { StepKind } from "../contract/types.ts";
 import { canonicalHash } from "../identity.ts";
 import { fromStepError, toStepError } from "../runner/failures.ts";
 import type { AwaitEventOptions, DurableContext, StepOptions } from "../runner/types.ts";
@@ -23,8 +22,6 @@ import { fromPlatformError, isSamePlatformError, isWaitTimeout, toPlatformError 
 import { type Outcome, fromRecorded, toRecorded } from "./recorded.ts";
 import type { RunOnWorkflowStepInput, WorkflowStepConfig, WorkflowStepMethods } from "./types.ts";
 
-const STEP_KINDS: readonly StepKind[] = ["logic", "llm", "tool", "readiness", "deterministic", "event"];
-const DEFAULT_WAIT_MS = 86_400_000;
 const MAX_STEP_NAME_LENGTH = 256;
 /** What the platform keeps of a step or an event. https://developers.cloudflare.com/workflows/reference/limits/ */
 const MAX_PAYLOAD_BYTES = 1_048_576;
@@ -60,7 +57,7 @@ export class WorkflowContext implements DurableContext {
     return this.#call(async () => {
       const { kind = "logic", inputFingerprint } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
-      checkOneOf("kind", kind, STEP_KINDS);
+      checkStepKind(kind);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
       const record = async (): Promise<unknown> => toRecorded(outcomeOf(intent, await fn()), inputHash);
       const recorded = fromRecorded(

@@ -154,6 +154,10 @@ export function describePayloadsAndInput(suite: Suite): void {
       expect(await refused(() => suite.store.startOrResume({ ...aRun(), manifest: noTask }))).toMatch(
         /^manifest\.task/,
       );
+      const noId = { ...MANIFEST, task: { id: "", intent: "" } };
+      expect(await refused(() => suite.store.startOrResume({ ...aRun(), manifest: noId }))).toMatch(
+        /^manifest\.task\.id/,
+      );
       expect(await suite.store.loadStep(runId, 0)).toBeUndefined();
     });
   });
