@@ -212,6 +212,18 @@ test("a plain store's wait counts from its latest begin, and times out", async (
   expect(error).toMatchObject({ code: "await_event_timeout" });
 });
 
+test.each<[string, (ctx: DurableContext) => Promise<unknown>, string]>([
+  ["an empty intent", (ctx) => ctx.step("", async () => 1), "intent"],
+  ["an intent of 2 KB", (ctx) => ctx.step("x".repeat(2_048), async () => 1), "intent"],
+  ["a timeout of NaN", (ctx) => ctx.awaitEvent("k", { timeoutMs: Number.NaN }), "timeoutMs"],
+  ["a timeout that leads to no date", (ctx) => ctx.awaitEvent("k", { timeoutMs: 9e15 }), "timeoutMs"],
+  ["an empty key", (ctx) => ctx.emitEvent("", 1), "key"],
+])("bad input is refused though a plain store checks nothing: %s", async (_what, call, field) => {
+  const { run, steps } = plainWorld();
+  expect(await rejection(run(call))).toMatchObject({ code: "invalid_input", field });
+  expect(await steps(1)).toEqual([undefined]);
+});
+
 test("a divergence that only the plain store notices is one", async () => {
   const { run, crash } = plainWorld();
   const last = counted(() => never());

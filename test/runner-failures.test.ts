@@ -6,6 +6,7 @@ import {
   counted,
   crash,
   lapse,
+  LEASE_MS,
   never,
   newWorld,
   plainError,
@@ -281,11 +282,13 @@ describe("the user's own error reaches the caller as the same object (R27)", () 
     });
   }
 
-  test("when both never answer", async () => {
+  test("when both never answer, after a lease's time for each", async () => {
     const world = newWorld();
+    const startedAt = world.clock.now();
     world.store.hooks.failStep = hanging();
     world.store.hooks.endRun = hanging();
     expect(await rejection(whileTimeFlies(world.clock, world.run(task)))).toBe(own);
+    expect(world.clock.now() - startedAt).toBeLessThan(2.2 * LEASE_MS);
   });
 
   test("when both are refused", async () => {

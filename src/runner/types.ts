@@ -40,6 +40,7 @@ export interface DurableContext {
    * Runs `fn` once and records what it returns; replays the record without calling `fn` again.
    *
    * Resolves to what JSON gives back of the result, on the first run as on each replay; `undefined` stays `undefined`.
+   * A step begun inside another step's `fn` takes a position that no replay will give it again: begin it outside.
    * A failure of `fn` is recorded and rethrown as it is. Once the task has gone on to another step after it, the same
    * failure (name, message and code) is replayed; a failure that ended the attempt is run again.
    * A rejection that the task never looks at does not reach the process as an unhandled one.

@@ -172,7 +172,7 @@ describe("with D1 down after the claim", () => {
       },
     });
     expect(record.status).toBe("completed");
-    expect(await env.RUNS.getByName(runId).lag()).toMatchObject({ ok: true, value: { rows: 2 } });
+    expect(await new CoordinatedDurableRunStore(env.RUNS).lag(runId)).toBe(2);
     expect((await rows(runId)).run).toMatchObject({ status: "running" });
     db.fault = () => "none";
     clock.advance(60_000);

@@ -7,6 +7,7 @@
 import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
 import { errorFromData } from "../../contract/errors.ts";
+import { checkRunId } from "../../contract/limits.ts";
 import type { BegunFacts, BeginRequest, Op, Request, RequestOf } from "../../ledger/requests.ts";
 import { bodyOf, withBody } from "../../ledger/requests.ts";
 import type { EventState, StepState } from "../../ledger/state.ts";
@@ -29,10 +30,20 @@ export interface CoordinatedStoreOptions {
 }
 
 export class CoordinatedDurableRunStore extends LedgerStore {
+  readonly #rpc: RpcJournal;
+
   constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions = {}) {
-    super(new RpcJournal(namespace, options));
+    const rpc = new RpcJournal(namespace, options);
+    super(rpc);
+    this.#rpc = rpc;
     const { clock } = options;
     if (clock) this.now = () => clock.now();
+  }
+
+  /** How many rows of the run its object holds that D1 does not hold yet. Rejects with `store_unavailable`. */
+  lag(runId: string): Promise<number> {
+    checkRunId(runId);
+    return this.#rpc.lag(runId);
   }
 }
 
@@ -82,6 +93,11 @@ class RpcJournal implements Journal {
       next = piece.next;
     }
     return texts.join("");
+  }
+
+  async lag(runId: string): Promise<number> {
+    const { rows } = await this.#read(runId, (coordinator) => coordinator.lag());
+    return rows;
   }
 
   async close(): Promise<void> {

@@ -37,6 +37,7 @@ export interface CoordinatorReads {
   readStep(stepIndex: number): Promise<Envelope<StepState | null>>;
   readSteps(from: number): Promise<Envelope<StepPage>>;
   readEvent(key: string): Promise<Envelope<EventState | null>>;
+  lag(): Promise<Envelope<{ rows: number }>>;
   /** Some chunks of a body, from `first` on, joined; as many as one answer should hold. */
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>>;
 }
