@@ -134,6 +134,19 @@ describe("a run that has completed over a plain store, which keeps no result,", 
     expect((await plain.renewLease({ runId: RUN_ID, workerId: "x" })).ok).toBe(false);
   });
 
+  test("is replayed without what it did not wait for, though that has come since", async () => {
+    const { plain, run, steps } = plainWorld();
+    const task = (ctx: DurableContext) =>
+      Promise.race([
+        ctx.awaitEvent("cancel").then(() => "cancelled"),
+        ctx.step("work", async () => "worked"),
+      ]);
+    expect((await run(task)).result).toBe("worked");
+    await plain.emitEvent({ runId: RUN_ID, key: "cancel", payload: true });
+    expect((await run(task)).result).toBe("worked");
+    expect((await steps(2)).map((step) => step?.status)).toEqual(["running", "completed"]);
+  });
+
   test("is not failed by code that has diverged since, and takes no new step", async () => {
     const { clock, run } = plainWorld();
     const fn = counted(() => 1);

@@ -113,6 +113,12 @@ test("a wait that was answered replays without asking for the event", async () =
 describe("a wait that times out", () => {
   test("does so at its deadline, with a typed error, after a last look", async () => {
     const world = newWorld();
+    const begunAt = world.clock.now();
+    let failedAt = 0;
+    world.store.hooks.failStep = (pass) => {
+      failedAt = world.clock.now();
+      return pass();
+    };
     const attempt = world.run((ctx) => ctx.awaitEvent("k", { timeoutMs: 10_000, pollMs: 3_000 }));
     const error = await rejection(whileTimeFlies(world.clock, attempt, 500));
     expect(error).toBeInstanceOf(DurableAwaitEventTimeoutError);
@@ -120,6 +126,7 @@ describe("a wait that times out", () => {
     expect(error.message).toBe(`no event "k" came to run "${RUN_ID}" by ${deadlineAt}.`);
     expect(Date.parse(deadlineAt as string) - Date.parse(startedAt as string)).toBe(10_000);
     expect(step).toMatchObject({ status: "failed", error: { code: "await_event_timeout" } });
+    expect(failedAt - begunAt).toBe(10_000);
   });
 
   test("of 0 ms looks once", async () => {

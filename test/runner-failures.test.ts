@@ -118,6 +118,21 @@ describe("a failure that the task caught and moved past", () => {
     expect([risky.calls, last.calls]).toEqual([1, 4]);
   });
 
+  test("is reported with the next step that begins, and with no other", async () => {
+    const world = newWorld();
+    await world.run(async (ctx) => {
+      await ctx.step("risky", () => Promise.reject(new Error("no"))).catch(() => {});
+      await ctx.step("next", async () => 1);
+      await ctx.step("last", async () => 1);
+    });
+    const begins = world.store.calls.filter((call) => call.method === "beginStep");
+    expect(begins.map((call) => (call.args[0] as { caught?: number[] }).caught)).toEqual([
+      undefined,
+      [0],
+      undefined,
+    ]);
+  });
+
   test("of several steps is told apart from the ones that went well", async () => {
     const world = newWorld();
     const fns = [0, 1, 2, 3].map((i) => counted(() => (i % 2 ? Promise.reject(new Error(`no ${i}`)) : i)));

@@ -238,6 +238,17 @@ describe("after a loss nothing more is written, and the run is not failed,", () 
     expect(world.record()).toMatchObject({ status: "running", leaseHolderId: "thief" });
   });
 
+  test("when the task failed of its own while this process slept, and its error reaches the caller", async () => {
+    const world = newWorld();
+    const own = new DOMException("timed out", "AbortError");
+    const task = async (): Promise<never> => {
+      world.clock.advance(LEASE_MS);
+      throw own;
+    };
+    expect(await rejection(world.run(task))).toBe(own);
+    expect(world.store.methods()).toEqual(["startOrResume"]);
+  });
+
   test("when a call was being repeated", async () => {
     const world = newWorld();
     world.store.hooks.completeStep = failing(Infinity, unavailable);

@@ -1,7 +1,7 @@
 /** A step is run once; what was recorded is what comes back. */
 import { describe, expect, test } from "vitest";
 import type { DurableContext } from "../src/runner/types.ts";
-import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID } from "./support/world.ts";
+import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID, tick } from "./support/world.ts";
 
 describe("a replayed step", () => {
   test("answers from the record, without calling its function again", async () => {
@@ -232,7 +232,21 @@ describe("a run", () => {
     expect(world.store.methods()).toEqual(["startOrResume", ...steps, "endRun"]);
     const requestIds = world.store.calls.map((call) => (call.args[0] as { requestId: string }).requestId);
     expect(new Set(requestIds).size).toBe(6);
-    for (const { args } of world.store.calls.slice(1)) expect(args[0]).toMatchObject({ fence: 1 });
+    for (const { method, args } of world.store.calls.slice(1)) {
+      expect(args[0]).toMatchObject({ fence: 1, ...(method === "completeStep" && { attempt: 1 }) });
+    }
+  });
+
+  test("tells its steps in order of position, whichever began first", async () => {
+    const world = newWorld();
+    world.store.hooks.beginStep = async (pass, { stepIndex }) => {
+      for (let i = stepIndex; i < 3; i += 1) await tick();
+      return pass();
+    };
+    const { steps } = await world.run((ctx) =>
+      Promise.all(["a", "b", "c"].map((intent) => ctx.step(intent, async () => intent))),
+    );
+    expect(steps.map((step) => step.result)).toEqual(["a", "b", "c"]);
   });
 
   test("of 5,000 steps works, and so does its resume", async () => {

@@ -38,6 +38,12 @@ export interface RowRevisions {
  */
 const REBUILD_GAP = 1_000_000;
 
+/** What a rebuild found in D1, and the revision above which all revisions are this object's own. */
+export interface Adopted {
+  readonly runRevision: number;
+  readonly base: number;
+}
+
 /** How far D1 may run ahead of the watermark on record before a commit takes it along. */
 const WATERMARK_STRIDE = 16;
 
@@ -53,6 +59,7 @@ export class RunCache {
   /** D1 holds every revision up to here; and what storage says of that. */
   #recordedRevision = 0;
   #savedWatermark = 0;
+  #adopted: Adopted = { runRevision: 0, base: 0 };
   #epoch = 0;
 
   /** Loads what the object's storage holds. */
@@ -78,6 +85,10 @@ export class RunCache {
 
   get run(): (RunState & Revised) | null {
     return this.#run;
+  }
+
+  get adopted(): Adopted {
+    return this.#adopted;
   }
 
   /** Of the latest change, also of one in memory. */
@@ -158,12 +169,17 @@ export class RunCache {
   /** Ends a rebuild. `run` is null when D1 knows of events alone, or of nothing. */
   finishAdopting(run: (RunState & Revised) | null): void {
     if (run === null && this.#revision === 0) return;
-    this.#revision = Math.max(this.#revision, run?.revision ?? 0) + REBUILD_GAP;
-    if (!this.isDirty) this.#recordedRevision = this.#revision;
+    const runRevision = run?.revision ?? 0;
+    const base = Math.max(this.#revision, runRevision) + REBUILD_GAP;
+    this.#revision = base;
+    if (!this.isDirty) this.#recordedRevision = base;
     this.#write(() => {
       if (run) this.#saveRun(run);
       writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
+      writeMeta(this.#storage.sql, "adopted_run_revision", runRevision);
+      writeMeta(this.#storage.sql, "base_revision", base);
     });
+    this.#adopted = { runRevision, base };
     this.#savedWatermark = this.#recordedRevision;
     if (run) this.#run = run;
   }
@@ -180,7 +196,36 @@ export class RunCache {
     this.#recordedRevision = Math.max(this.#recordedRevision, through);
   }
 
-  /** Forgets what is in memory, after storage was emptied. */
+  /**
+   * Throws away what D1 knows better, to be rebuilt from there. Events that D1 lacks stay: they need no claim, and were
+   * acknowledged. Revisions go on, so that none is given out twice.
+   */
+  discard(): void {
+    const kept = [...this.#dirty.events.keys()]
+      .map((key) => this.event(key))
+      .filter((event) => event !== null);
+    const refs = kept.flatMap(({ payload }) => ("ref" in payload ? [payload.ref] : []));
+    this.#write(() => {
+      const { sql } = this.#storage;
+      sql.exec("DELETE FROM durable_runs");
+      sql.exec("DELETE FROM durable_steps");
+      sql.exec(
+        "DELETE FROM durable_chunks WHERE ref NOT IN (SELECT value FROM json_each(?1))",
+        JSON.stringify(refs),
+      );
+      sql.exec("DELETE FROM durable_events");
+      this.#saveEvents(kept);
+      writeMeta(sql, "base_revision", this.#revision);
+    });
+    this.#epoch += 1;
+    this.#run = null;
+    this.#unsaved.clear();
+    this.#dirty.run = null;
+    this.#dirty.steps.clear();
+    this.#adopted = { runRevision: 0, base: 0 };
+  }
+
+  /** Forgets what is in memory, after storage was deleted. */
   forget(): void {
     this.#epoch += 1;
     this.#exists = false;
@@ -188,6 +233,7 @@ export class RunCache {
     this.#revision = 0;
     this.#recordedRevision = 0;
     this.#savedWatermark = 0;
+    this.#adopted = { runRevision: 0, base: 0 };
     this.#unsaved.clear();
     this.#dirty.run = null;
     this.#dirty.steps.clear();
@@ -195,7 +241,14 @@ export class RunCache {
   }
 
   step(stepIndex: number): (StepState & Revised) | null {
-    return this.#unsaved.get(stepIndex) ?? this.#savedStep(stepIndex);
+    return this.#unsaved.get(stepIndex) ?? this.savedStep(stepIndex);
+  }
+
+  /** As storage has it: what D1 may be told. */
+  savedStep(stepIndex: number): (StepState & Revised) | null {
+    if (!this.#exists) return null;
+    const [row] = this.#storage.sql.exec<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex).toArray();
+    return row ? fromStepRow(row) : null;
   }
 
   event(key: string): (EventState & Revised) | null {
@@ -210,7 +263,7 @@ export class RunCache {
           .exec<{ n: number }>("SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1", this.#runId)
           .one().n
       : 0;
-    const fresh = [...this.#unsaved.keys()].filter((stepIndex) => this.#savedStep(stepIndex) === null);
+    const fresh = [...this.#unsaved.keys()].filter((stepIndex) => this.savedStep(stepIndex) === null);
     return saved + fresh.length;
   }
 
@@ -241,12 +294,6 @@ export class RunCache {
     this.#savedWatermark = this.#recordedRevision;
   }
 
-  #savedStep(stepIndex: number): (StepState & Revised) | null {
-    if (!this.#exists) return null;
-    const [row] = this.#storage.sql.exec<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex).toArray();
-    return row ? fromStepRow(row) : null;
-  }
-
   #loadRun(): void {
     const { sql } = this.#storage;
     const [row] = sql.exec<RunRow>(statements.SELECT_RUN, this.#runId).toArray();
@@ -258,7 +305,9 @@ export class RunCache {
     );
     this.#recordedRevision = readMeta(sql, "recorded_revision") ?? 0;
     this.#savedWatermark = this.#recordedRevision;
-    this.#revision = Math.max(Number(highest.one().revision ?? 0), this.#recordedRevision);
+    const base = readMeta(sql, "base_revision") ?? 0;
+    this.#adopted = { runRevision: readMeta(sql, "adopted_run_revision") ?? 0, base };
+    this.#revision = Math.max(Number(highest.one().revision ?? 0), this.#recordedRevision, base);
   }
 
   /** R13: after a restart, what lies above the watermark is taken for unrecorded. */

@@ -24,7 +24,7 @@ import { RunCache } from "./cache.ts";
 import { Readiness } from "./readiness.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
-import { Recorder } from "./recorder.ts";
+import { CacheEmptiedError, Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
 import type { SyncStorage } from "./schema.ts";
@@ -63,8 +63,8 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #recorder: Recorder;
   readonly #readiness: Readiness;
   #gathering = false;
-  /** The expiry of the lease that the cache was rebuilt with, until it is renewed here. */
-  #adoptedLease: number | null = null;
+  /** Whether the run's row is as a rebuild found it: what became of it since is not for this object to say. */
+  #isAdopted = false;
   /** When this instance was made, or rebuilt. */
   #since: number;
 
@@ -80,13 +80,13 @@ export class CoordinatedRun implements CoordinatorReads {
       record: this.#record,
       deleteAll: () => storage.deleteAll(),
       onRebuilt: () => {
-        this.#adoptedLease = this.#cache.run?.leaseExpiresAt ?? null;
+        this.#isAdopted = this.#cache.run !== null;
         this.#since = this.#now();
         this.#arm();
       },
       onEmptied: () => {
         this.#recorder.forget();
-        this.#adoptedLease = null;
+        this.#isAdopted = false;
       },
     });
   }
@@ -144,10 +144,10 @@ export class CoordinatedRun implements CoordinatorReads {
   /** R18: does what is due and arms the next alarm. Never throws. */
   async onAlarm(): Promise<void> {
     try {
-      this.#noteLapse();
+      if (this.#cache.run !== null) await this.#noteLapse();
       if (this.#hasWork()) await this.#flush();
       // What is being loaded is wanted.
-      if (!this.#readiness.isLoading && mayGo(this.#standing())) return this.#readiness.empty();
+      if (!this.#readiness.isLoading && mayGo(this.#standing())) return this.#readiness.remove();
       this.#cache.saveWatermark();
     } catch {
       // The recorder has counted it, and the next alarm tries again.
@@ -163,7 +163,10 @@ export class CoordinatedRun implements CoordinatorReads {
     for (let round = 1; ; round += 1) {
       try {
         while (!this.#readiness.isReady(request.op)) await this.#readiness.prepare();
-        return await this.#apply(request, ack);
+        const answer = await this.#apply(request, ack);
+        if (!isRefusedRenewal(request, answer) || this.#readiness.isReady("end")) return answer;
+        // Storage that was restored may know an old lease: D1 is asked before a renewal is refused.
+        await this.#readiness.prepare();
       } catch (error) {
         const again = request.op === "claim" || request.op === "emit";
         if (!(error instanceof StaleSliceError) || !again || round >= MAX_ROUNDS) throw error;
@@ -181,6 +184,7 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#cache.applyLazily(change.step);
     } else if (change.run || change.step || change.event) {
       this.#cache.commit(change, chunks, { record: request.op !== "renew" });
+      if (change.run) this.#isAdopted = false;
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
@@ -209,7 +213,7 @@ export class CoordinatedRun implements CoordinatorReads {
         if (error instanceof StaleSliceError || clock.now() + delay >= giveUpAt) throw error;
         const { epoch } = this.#cache;
         await clock.sleep(delay);
-        if (this.#cache.epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
+        if (this.#cache.epoch !== epoch) throw new CacheEmptiedError();
       }
     }
   }
@@ -219,8 +223,9 @@ export class CoordinatedRun implements CoordinatorReads {
     try {
       await this.#recorder.flush();
     } catch (error) {
-      // Many may wait for one flush; the first to hear of it empties the cache.
-      if (error instanceof StaleSliceError && this.#cache.epoch === epoch) this.#readiness.empty();
+      // Many may wait for one flush; the first to hear of its guard empties the cache.
+      const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
+      if (guarded && this.#cache.epoch === epoch) this.#readiness.discard();
       this.#arm();
       throw error;
     }
@@ -245,10 +250,10 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */
-  #noteLapse(): void {
+  async #noteLapse(): Promise<void> {
+    while (!this.#readiness.isReady("end")) await this.#readiness.prepare();
     const { run } = this.#cache;
-    if (run === null || run.leaseExpiresAt === this.#adoptedLease) return;
-    const lapsed = lapse(run, this.#now());
+    const lapsed = run && !this.#isAdopted ? lapse(run, this.#now()) : null;
     if (lapsed) this.#cache.commit({ run: lapsed });
   }
 
@@ -270,7 +275,7 @@ export class CoordinatedRun implements CoordinatorReads {
       exists: this.#cache.exists || this.#cache.hasUnsaved,
       hasWork: this.#hasWork(),
       failures: this.#recorder.failures,
-      adoptedLease: this.#adoptedLease,
+      isAdopted: this.#isAdopted,
       since: this.#since,
       retainMs: times.retainMs,
     };
@@ -309,6 +314,10 @@ function mayLieInMemory(request: Request): boolean {
 function isRecorded(request: Request, reply: Replies[Op]): boolean {
   if (request.op === "renew") return false;
   return request.op !== "begin" || (reply as Replies["begin"]).step.status !== "running";
+}
+
+function isRefusedRenewal(request: Request, answer: Envelope<Answers[Op]>): boolean {
+  return request.op === "renew" && (!answer.ok || (answer.value as Answers["renew"]).leaseExpiresAt === null);
 }
 
 function refusal(code: DurableRunErrorCode, message: string): { ok: false; error: ErrorData } {

@@ -50,21 +50,32 @@ export class Readiness {
     return this.#comparing;
   }
 
-  /** Throws the object's own copy away: D1 knows better, or the run is over. Whoever comes meanwhile waits. */
-  empty(): void {
+  /** Throws the object's own copy away, for D1 knows better; the next caller rebuilds it. */
+  discard(): void {
+    this.#input.cache.discard();
+    this.#reset();
+  }
+
+  /** Deletes the object's storage, which D1 holds all of. Whoever comes meanwhile waits. */
+  remove(): void {
     this.#input.cache.forget();
-    this.#loaded = false;
-    this.#compared = false;
-    this.#input.onEmptied();
+    this.#reset();
     // A failure breaks the object, which is reset: nobody is left to handle it.
     this.#load(this.#input.deleteAll()).catch(() => {});
   }
 
+  #reset(): void {
+    this.#loaded = false;
+    this.#compared = false;
+    this.#input.onEmptied();
+  }
+
   #load(work: Promise<void>): Promise<void> {
-    this.#loading = work.finally(() => {
-      this.#loading = undefined;
+    const loading = work.finally(() => {
+      if (this.#loading === loading) this.#loading = undefined;
     });
-    return this.#loading;
+    this.#loading = loading;
+    return loading;
   }
 
   async #rebuild(): Promise<void> {
@@ -87,6 +98,6 @@ export class Readiness {
     });
     if (cache.epoch !== epoch) return;
     this.#compared = true;
-    if (ahead) this.empty();
+    if (ahead) this.discard();
   }
 }

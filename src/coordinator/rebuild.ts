@@ -18,7 +18,7 @@ SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key
 
 /** ?1: run id. */
 const SELECT_HEAD = `
-SELECT fence, claim_request_id, max(
+SELECT fence, claim_request_id, revision AS run_revision, max(
   revision,
   coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0),
   coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0)
@@ -68,8 +68,15 @@ function withLease<R extends RunState>(run: R, now: number): R {
 /** R17: whether D1 stands above the cache, so that the cache is to be thrown away. */
 export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
   const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
-  const [head] = (rows ?? []) as { fence: number; claim_request_id: string; revision: number }[];
+  const [head] = (rows ?? []) as {
+    fence: number;
+    claim_request_id: string;
+    run_revision: number;
+    revision: number;
+  }[];
   if (head === undefined) return false;
+  const { runRevision, base } = cache.adopted;
+  if (head.run_revision > runRevision && head.run_revision <= base) return true;
   const { run } = cache;
   if (run === null || head.fence !== run.fence) return run === null || head.fence > run.fence;
   return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;

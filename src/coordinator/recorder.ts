@@ -2,7 +2,7 @@
  * The recorder: brings a coordinator's changes to D1 (R10, R12, R13, R15).
  *
  * One flush at a time; what accumulates meanwhile goes into the next. A flush is a few batches of constant statements
- * with rows in bulk, each read when it is sent, each safe to repeat and to come late. Batches with the run's rows are
+ * with rows in bulk, each read from storage when it is sent, each safe to repeat and to come late. Batches with the run's rows are
  * guarded by its claim; events need no claim, so they go first and alone. What D1 holds is marked batch by batch, and
  * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
  * depends on whether it was.
@@ -24,13 +24,16 @@ const BATCH_BYTES = 4 * PARAM_BYTES;
 const CHUNKS_A_BATCH = 2;
 
 /**
- * ?1: run id, ?2: fence, ?3: the request that claimed under it, ?4: the latest revision. Fires when D1 knows of another
- * claim, later or as late, or of a change to the run that this object never made.
+ * ?1: run id, ?2: fence, ?3: the request that claimed under it, ?4: the latest revision, ?5 and ?6: what this object
+ * found in D1, and where its own revisions begin. Fires when D1 knows of another claim, later or as late, or of a change to
+ * the run that this object never made.
  */
 const GUARD_CLAIM = `
 SELECT CASE WHEN EXISTS (
   SELECT 1 FROM durable_runs
-  WHERE run_id = ?1 AND (fence > ?2 OR (fence = ?2 AND (claim_request_id <> ?3 OR revision > ?4)))
+  WHERE run_id = ?1 AND (
+    fence > ?2 OR (fence = ?2 AND claim_request_id <> ?3) OR revision > ?4 OR (revision > ?5 AND revision <= ?6)
+  )
 ) THEN ${STALE} ELSE 1 END`;
 
 export interface RecorderInput {
@@ -40,6 +43,14 @@ export interface RecorderInput {
   readonly clock: Clock;
   /** For one call to D1. */
   readonly deadlineMs: number;
+}
+
+/** What was to be recorded is no longer in the cache: D1 knew better. */
+export class CacheEmptiedError extends StaleSliceError {
+  override readonly name: string = "CacheEmptiedError";
+  constructor() {
+    super("the cache was emptied meanwhile");
+  }
 }
 
 /** A statement, the large bodies that must be there before it, and the rows that D1 holds after it. */
@@ -53,7 +64,7 @@ interface Write {
 export class Recorder {
   readonly #input: RecorderInput;
   #current: Promise<void> | undefined;
-  #following: Promise<void> | undefined;
+  #following: { readonly epoch: number; readonly flush: Promise<void> } | undefined;
   #recordedThrough = 0;
   #failures = 0;
   /** Large bodies that D1 holds, as far as this instance knows. */
@@ -75,7 +86,8 @@ export class Recorder {
 
   /**
    * Resolves once all that is dirty now is in D1. Rejects with StaleSliceError when D1 stands at a claim that this object
-   * does not know, or the cache was emptied meanwhile; with `store_unavailable` when D1 cannot answer.
+   * does not know, with CacheEmptiedError when the cache was emptied meanwhile, with `store_unavailable` when D1 cannot
+   * answer.
    */
   flush(): Promise<void> {
     if (this.#current === undefined) {
@@ -85,14 +97,17 @@ export class Recorder {
       return this.#current;
     }
     const { epoch } = this.#input.cache;
-    this.#following ??= this.#current
-      .catch(() => {})
-      .then(() => {
-        this.#following = undefined;
-        this.#assertStands(epoch);
-        return this.flush();
-      });
-    return this.#following;
+    if (this.#following?.epoch !== epoch) {
+      const flush = this.#current
+        .catch(() => {})
+        .then(() => {
+          if (this.#following?.epoch === epoch) this.#following = undefined;
+          this.#assertStands(epoch);
+          return this.flush();
+        });
+      this.#following = { epoch, flush };
+    }
+    return this.#following.flush;
   }
 
   /** After the cache was emptied. */
@@ -172,14 +187,24 @@ export class Recorder {
     const { run } = cache;
     const guard =
       guarded && run
-        ? [this.#prepare(GUARD_CLAIM, runId, run.fence, run.claimRequestId, cache.revision)]
+        ? [
+            this.#prepare(
+              GUARD_CLAIM,
+              runId,
+              run.fence,
+              run.claimRequestId,
+              cache.revision,
+              cache.adopted.runRevision,
+              cache.adopted.base,
+            ),
+          ]
         : [];
     await runBatch(db, [...guard, ...statements], this.#input);
     this.#assertStands(epoch);
   }
 
   #assertStands(epoch: number): void {
-    if (this.#input.cache.epoch !== epoch) throw new StaleSliceError("the cache was emptied meanwhile");
+    if (this.#input.cache.epoch !== epoch) throw new CacheEmptiedError();
   }
 
   *#events(): Generator<Write> {
@@ -195,7 +220,9 @@ export class Recorder {
 
   /** A run that has ended goes after its steps: D1 never says "completed" of what it does not hold. */
   *#runAndSteps(): Generator<Write> {
-    const ended = this.#input.cache.run?.completedAt !== null;
+    const { run } = this.#input.cache;
+    if (run === null) return;
+    const ended = run.completedAt !== null;
     if (!ended) yield* this.#runRow();
     yield* this.#steps();
     if (ended) yield* this.#runRow();
@@ -216,7 +243,7 @@ export class Recorder {
   *#steps(): Generator<Write> {
     const { cache, runId } = this.#input;
     const positions = [...cache.dirty.steps.keys()].sort((a, b) => a - b);
-    const dirty = readEach(positions, (stepIndex) => cache.step(stepIndex));
+    const dirty = readEach(positions, (stepIndex) => cache.savedStep(stepIndex));
     const rows = inParams(dirty, (step) => toStepRow(runId, step, step.revision));
     for (const { json, items } of rows) {
       const refs = items.flatMap((step) => refsOf(step.result));

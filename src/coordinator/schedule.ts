@@ -13,8 +13,8 @@ export interface Standing {
   readonly hasWork: boolean;
   /** Flushes that failed in a row. */
   readonly failures: number;
-  /** The expiry of a lease that this object did not grant or renew, but found in D1: its end is not for it to note. */
-  readonly adoptedLease: number | null;
+  /** Whether the run is as a rebuild found it in D1: its lease is then not for this object to watch. */
+  readonly isAdopted: boolean;
   /** When this instance was made, or rebuilt. */
   readonly since: number;
   readonly retainMs: number;
@@ -25,13 +25,13 @@ const SAFETY_MS = 10_000;
 
 /** In how many milliseconds something is due; `null` when nothing is. */
 export function nextAlarmIn(standing: Standing): number | null {
-  const { now, run, exists, hasWork, failures, adoptedLease } = standing;
+  const { now, run, exists, hasWork, failures, isAdopted } = standing;
   if (!exists) return null;
   const due: number[] = [];
   if (hasWork) due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
   else if (mayGoAt(standing) !== null) due.push((mayGoAt(standing) ?? now) - now);
-  const lease = run?.status === "running" ? run.leaseExpiresAt : null;
-  if (lease !== null && lease !== adoptedLease) due.push(lease - now);
+  if (run?.status === "running" && run.leaseExpiresAt !== null && !isAdopted)
+    due.push(run.leaseExpiresAt - now);
   return due.length === 0 ? null : Math.max(0, Math.min(...due));
 }
 
@@ -42,10 +42,10 @@ export function mayGo(standing: Standing): boolean {
 }
 
 /**
- * A while after the run has ended; where there are events alone, which wait in D1 as well, a while after they were last
- * looked at. `null` while the run goes on.
+ * A while after the run has ended. Events alone, and a run that was only read from D1, lie in D1 as well: they may go a
+ * while after they were looked at. `null` while the run goes on.
  */
-function mayGoAt({ run, since, retainMs }: Standing): number | null {
-  if (run === null) return since + retainMs;
+function mayGoAt({ run, since, isAdopted, retainMs }: Standing): number | null {
+  if (run === null || isAdopted) return since + retainMs;
   return run.completedAt === null ? null : Math.max(run.completedAt, since) + retainMs;
 }

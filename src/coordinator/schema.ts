@@ -101,7 +101,7 @@ export function migrate(storage: SyncStorage): void {
   });
 }
 
-type MetaKey = "schema_version" | "recorded_revision";
+type MetaKey = "schema_version" | "recorded_revision" | "adopted_run_revision" | "base_revision";
 
 export function readMeta(sql: SqlStorage, key: MetaKey): number | undefined {
   const [row] = sql.exec<{ value: number }>("SELECT value FROM durable_meta WHERE key = ?1", key).toArray();

@@ -158,7 +158,7 @@ export class RunContext implements DurableContext {
 
   async #begin(plan: StepPlan): Promise<StepRecord> {
     if (this.#runIsCompleted) return this.#recall(plan);
-    const caught = this.#replay.failuresSeenBefore(plan.stepIndex);
+    const caught = this.#replay.unreportedFailures();
     const seen = caught.length > 0 ? { caught } : {};
     const request = { runId: this.runId, requestId: newRequestId(), ...plan, ...this.#fence(), ...seen };
     try {
@@ -257,7 +257,6 @@ export class RunContext implements DurableContext {
   #assertOpen(): void {
     this.signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
-    if (this.#lease.lostError) throw this.#lease.lostError;
     if (this.#replay.divergence) throw this.#replay.divergence;
   }
 }

@@ -53,9 +53,9 @@ export class Replay {
     this.#seenFailures.add(stepIndex);
   }
 
-  /** Failures before a position that the task has seen, and that no begun step has put on record yet. */
-  failuresSeenBefore(stepIndex: number): number[] {
-    return [...this.#seenFailures].filter((position) => position < stepIndex);
+  /** Failures that the task has seen, and that no begun step has put on record yet. */
+  unreportedFailures(): number[] {
+    return [...this.#seenFailures];
   }
 
   reported(failures: readonly number[]): void {

@@ -6,7 +6,6 @@
  * attempt that lost its lease writes nothing more (R9).
  */
 import { backoffMs, systemClock, withDeadline } from "../contract/clock.ts";
-import { codeOf } from "../contract/errors.ts";
 import { checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
 import type { ClaimedRunRecord, EndRunInput, StartOrResumeResult } from "../contract/types.ts";
@@ -107,8 +106,7 @@ async function attempt<TResult>(
     return { result: fromJsonText(text) as TResult, record, steps: context.records() };
   } catch (error) {
     if (!lease.lostError) await lease.whileHeld(context.settle()).catch(() => {});
-    if (lease.lostError) throw isOfTheLoss(error) ? lease.lostError : error;
-    await end({ status: "failed", error: toStepError(error) }).catch(() => {});
+    if (!lease.lostError) await end({ status: "failed", error: toStepError(error) }).catch(() => {});
     throw error;
   }
 }
@@ -128,9 +126,4 @@ async function claim<TResult>(input: Checked<TResult>): Promise<StartOrResumeRes
       await clock.sleep(delay, signal);
     }
   }
-}
-
-/** What the lost lease itself made the task throw. */
-function isOfTheLoss(error: unknown): boolean {
-  return codeOf(error) === "lease_lost" || (error instanceof Error && error.name === "AbortError");
 }

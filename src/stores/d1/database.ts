@@ -21,7 +21,7 @@ export interface D1PreparedStatementLike {
 
 /** A guard in a batch found that the rows it was decided over have changed (R10). Nothing of the batch was written. */
 export class StaleSliceError extends Error {
-  override readonly name = "StaleSliceError";
+  override readonly name: string = "StaleSliceError";
 }
 
 /** What a guard evaluates to abort its batch: SQLite refuses it as JSON. */

@@ -100,7 +100,8 @@ export class Worker {
   static async start(root: string, shellPrefix = ""): Promise<Worker> {
     const worker = new Worker(root, shellPrefix);
     onTestFinished(() => worker.kill());
-    await worker.#answers.next();
+    const hello = await worker.#answers.next();
+    if (hello.done) throw new Error("the worker ended before it was ready; what it said of that is above");
     return worker;
   }
 

@@ -1,0 +1,66 @@
+/**
+ * Cases in which a coordinator once went wrong: leases of an object that was rebuilt or restored.
+ */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { TestClock } from "../../src/testing/clock.ts";
+import { aRun, aStep } from "../../src/testing/harness.ts";
+import { store, claim, stubOf, wait, recordedRun } from "./coordinator-world.ts";
+import { drained, wipe } from "./disasters.ts";
+import { faults, resetFaults } from "./faults.ts";
+import { GatedDatabase } from "./gated-database.ts";
+
+let clock: TestClock;
+let db: GatedDatabase;
+beforeEach(() => {
+  clock = new TestClock();
+  db = new GatedDatabase();
+  faults.clock = clock;
+  faults.wrap = () => db;
+});
+afterEach(resetFaults);
+
+it.each(["claim", "renew"] as const)(
+  "a lease that was granted in the very millisecond of the rebuild is noted when it lapses: %s",
+  async (op) => {
+    let at = Date.now();
+    faults.clock = { now: () => at, sleep: (ms, signal) => clock.sleep(ms, signal) };
+    const { runId, fence } = await claim();
+    await drained(runId);
+    await wipe(runId);
+    if (op === "claim") await store().startOrResume({ ...aRun(), runId });
+    else await store().renewLease({ runId, workerId: "worker-1", fence });
+    await wait(300);
+    await runDurableObjectAlarm(stubOf(runId));
+    at += 100_000;
+    const fired = await runDurableObjectAlarm(stubOf(runId));
+    await wait(300);
+    expect({ fired, lease: (await recordedRun(runId))?.["lease_expires_at"] }).toEqual({
+      fired: true,
+      lease: null,
+    });
+  },
+);
+it("storage that was restored to an older lease ends no live one", async () => {
+  const { runId, fence } = await claim();
+  await drained(runId);
+  // What will be restored: the run as it is now, without steps.
+  for (let i = 0; i < 3; i += 1) {
+    await store().beginStep(aStep(runId, i, { fence }));
+    await store().completeStep({ runId, stepIndex: i, fence, attempt: 1, result: i });
+  }
+  clock.advance(25_000);
+  await store().renewLease({ runId, workerId: "worker-1", fence });
+  await runInDurableObject(stubOf(runId), (_o, state) => {
+    state.storage.sql.exec("DELETE FROM durable_steps");
+    state.storage.sql.exec(
+      "UPDATE durable_runs SET lease_expires_at = lease_expires_at - 25000, revision = 1",
+    );
+    state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+  });
+  await evictDurableObject(stubOf(runId));
+  clock.advance(10_000);
+  const renewed = await store().renewLease({ runId, workerId: "worker-1", fence });
+  const after = await store().renewLease({ runId, workerId: "worker-1", fence });
+  expect({ renewed: renewed.ok, after: after.ok }).toEqual({ renewed: true, after: true });
+});
