@@ -136,11 +136,13 @@ describe("a run that has completed over a plain store, which keeps no result,", 
 
   test("is replayed without what it did not wait for, though that has come since", async () => {
     const { plain, run, steps } = plainWorld();
+    const work = async (ctx: DurableContext) => {
+      const worked = await ctx.step("work", async () => "worked");
+      await tick();
+      return worked;
+    };
     const task = (ctx: DurableContext) =>
-      Promise.race([
-        ctx.awaitEvent("cancel").then(() => "cancelled"),
-        ctx.step("work", async () => "worked"),
-      ]);
+      Promise.race([ctx.awaitEvent("cancel").then(() => "cancelled"), work(ctx)]);
     expect((await run(task)).result).toBe("worked");
     await plain.emitEvent({ runId: RUN_ID, key: "cancel", payload: true });
     expect((await run(task)).result).toBe("worked");

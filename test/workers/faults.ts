@@ -1,8 +1,9 @@
 /**
- * What tests inject into the coordinators of their own isolate: time, and a database that fails. The test Worker's
- * RunCoordinator reads it at every call.
+ * What tests inject into the coordinators of their own isolate: time, and a database that fails.
+ *
+ * A run keeps the faults of the test that it began in, however late its object wakes: so no test is met by what the
+ * objects of an earlier one still have to do.
  */
-import { abortAllDurableObjects } from "cloudflare:test";
 import type { Clock } from "../../src/contract/clock.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { CoordinatorTimes } from "../../src/coordinator/coordinated-run.ts";
@@ -15,12 +16,41 @@ interface Faults {
   times: Partial<CoordinatorTimes>;
 }
 
-export const faults: Faults = { clock: systemClock, wrap: (db) => db, times: {} };
+let current: Faults = none();
+const byRun = new Map<string, Faults>();
 
-/** Also aborts the objects of the test that is over, so that what they still have to do befalls no other. */
-export async function resetFaults(): Promise<void> {
-  await abortAllDurableObjects();
-  faults.clock = systemClock;
-  faults.wrap = (db) => db;
-  faults.times = {};
+/** Those of the test at hand, read at every call. */
+export const faults: Faults = {
+  get clock() {
+    return current.clock;
+  },
+  set clock(clock) {
+    current.clock = clock;
+  },
+  get wrap() {
+    return current.wrap;
+  },
+  set wrap(wrap) {
+    current.wrap = wrap;
+  },
+  get times() {
+    return current.times;
+  },
+  set times(times) {
+    current.times = times;
+  },
+};
+
+export function faultsOf(runId: string): Faults {
+  const known = byRun.get(runId) ?? current;
+  byRun.set(runId, known);
+  return known;
+}
+
+export function resetFaults(): void {
+  current = none();
+}
+
+function none(): Faults {
+  return { clock: systemClock, wrap: (db) => db, times: {} };
 }

@@ -2,10 +2,11 @@
 import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from "cloudflare:workers";
 import { RunCoordinator as RealCoordinator } from "../../src/coordinator/run-coordinator.ts";
 import type { RunCoordinatorEnv } from "../../src/coordinator/run-coordinator.ts";
-import { faults } from "./faults.ts";
+import { faultsOf } from "./faults.ts";
 
 export class RunCoordinator extends RealCoordinator {
   constructor(ctx: DurableObjectState, env: RunCoordinatorEnv) {
+    const faults = faultsOf(ctx.id.name ?? "");
     super(ctx, env, {
       clock: {
         now: () => faults.clock.now(),
