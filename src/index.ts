@@ -47,6 +47,7 @@ export type {
   DurableContext,
   RunDurableInput,
   RunDurableResult,
+  StepInfo,
   StepOptions,
 } from "./runner/types.ts";
 export type { D1DatabaseLike, D1PreparedStatementLike } from "./stores/d1/database.ts";

@@ -1,6 +1,7 @@
 /** A step is run once; what was recorded is what comes back. */
 import { describe, expect, test } from "vitest";
-import type { DurableContext } from "../src/runner/types.ts";
+import { stepId } from "../src/identity.ts";
+import type { DurableContext, StepInfo } from "../src/runner/types.ts";
 import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID, tick } from "./support/world.ts";
 
 describe("a replayed step", () => {
@@ -145,10 +146,41 @@ describe("a run", () => {
     expect(task.calls).toBe(0);
   });
 
-  test("calls the function of a step without arguments, so that an optional parameter keeps its default", async () => {
+  test("tells the function of a step its position, its attempt, a signal, and a key that is the same at each attempt", async () => {
     const world = newWorld();
-    const fetchPage = async (...args: unknown[]) => args.length;
-    expect((await world.run((ctx) => ctx.step("fetch", fetchPage))).result).toBe(0);
+    const given: StepInfo[] = [];
+    const task = (ctx: DurableContext) =>
+      ctx.step("pay", async (info) => {
+        given.push(info);
+        expect(info.signal).toBe(ctx.signal);
+        if (given.length < 3) throw new Error("declined");
+        return "paid";
+      });
+    for (const _ of [1, 2]) await expect(world.run(task)).rejects.toThrow("declined");
+    await world.run(task);
+    expect(given.map(({ stepIndex, attempt }) => [stepIndex, attempt])).toEqual([
+      [0, 1],
+      [0, 2],
+      [0, 3],
+    ]);
+    expect(new Set(given.map(({ idempotencyKey }) => idempotencyKey))).toEqual(
+      new Set([stepId(RUN_ID, 0, "pay")]),
+    );
+  });
+
+  test("gives no two steps the same key, nor the same step of another run", async () => {
+    const keys: string[] = [];
+    const note = async ({ idempotencyKey }: StepInfo) => keys.push(idempotencyKey);
+    for (const runId of ["run-1", "run-2"]) {
+      await newWorld().run(
+        async (ctx) => {
+          await ctx.step("same", note);
+          await ctx.step("same", note);
+        },
+        { runId },
+      );
+    }
+    expect(new Set(keys).size).toBe(4);
   });
 
   test("that failed goes on when it is called again", async () => {

@@ -19,7 +19,7 @@ import { canonicalHash, newRequestId, stepId } from "../identity.ts";
 import { fromStepError, toStepError } from "./failures.ts";
 import { type Lease, unlessAborted } from "./lease.ts";
 import { Replay, type StepPlan } from "./replay.ts";
-import type { AwaitEventOptions, DurableContext, RunDurableInput, StepOptions } from "./types.ts";
+import type { AwaitEventOptions, DurableContext, RunDurableInput, StepInfo, StepOptions } from "./types.ts";
 
 const DEFAULT_POLL_MS = 250;
 
@@ -59,12 +59,15 @@ export class RunContext implements DurableContext {
     this.#runIsCompleted = claimed.run.status === "completed";
   }
 
-  step<T>(intent: string, fn: () => Promise<T>, opts: StepOptions = {}): Promise<T> {
+  step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts: StepOptions = {}): Promise<T> {
     return this.#take((stepIndex) => {
       const { kind = "logic", inputFingerprint } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
-      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, () => fn());
+      const idempotencyKey = stepId(this.runId, stepIndex, intent);
+      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, (begun) =>
+        fn({ signal: this.signal, attempt: begun.attempts, idempotencyKey, stepIndex }),
+      );
     });
   }
 

@@ -16,6 +16,18 @@ export interface StepOptions {
   inputFingerprint?: unknown;
 }
 
+/** What a step's function is given. */
+export interface StepInfo {
+  /** That of the context: aborts when the lease is lost, and when the caller's signal does. */
+  readonly signal: AbortSignal;
+  /** 1 for the first attempt of this step, whichever worker made it. */
+  readonly attempt: number;
+  /** The same at every attempt of this step, and no other step's: for services that take a key against doing it twice. */
+  readonly idempotencyKey: string;
+  /** The step's position in the run. */
+  readonly stepIndex: number;
+}
+
 export interface AwaitEventOptions {
   /** Default 24 hours, at most 100 years, counted from when the wait first began, whoever resumes it. */
   timeoutMs?: number;
@@ -41,6 +53,7 @@ export interface DurableContext {
    *
    * Resolves to what JSON gives back of the result, on the first run as on each replay; `undefined` stays `undefined`.
    * A step begun inside another step's `fn` takes a position that no replay will give it again: begin it outside.
+   * `fn` is given what it needs to do its work once: a signal, the attempt, and a key ({@link StepInfo}).
    * A failure of `fn` is recorded and rethrown as it is. Once the task has gone on to another step after it, the same
    * failure (name, message and code) is replayed; a failure that ended the attempt is run again.
    * A rejection that the task never looks at does not reach the process as an unhandled one.
@@ -48,7 +61,7 @@ export interface DurableContext {
    * step's failure), `invalid_input`, or `lease_lost`. Of the first two there is no way on: each later step is refused
    * with the same error, and so is the run's completion.
    */
-  step<T>(intent: string, fn: () => Promise<T>, opts?: StepOptions): Promise<T>;
+  step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts?: StepOptions): Promise<T>;
 
   /** Waits for an event and records its payload as a step. Rejects with `await_event_timeout` after the deadline. */
   awaitEvent<T = unknown>(key: string, opts?: AwaitEventOptions): Promise<T>;

@@ -14,9 +14,9 @@ import {
 } from "../contract/errors.ts";
 import { checkInteger, checkStepKind, checkText, DEFAULT_WAIT_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import { canonicalHash } from "../identity.ts";
+import { canonicalHash, stepId } from "../identity.ts";
 import { fromStepError, toStepError } from "../runner/failures.ts";
-import type { AwaitEventOptions, DurableContext, StepOptions } from "../runner/types.ts";
+import type { AwaitEventOptions, DurableContext, StepInfo, StepOptions } from "../runner/types.ts";
 import { workflowEventType } from "./event-type.ts";
 import { fromPlatformError, isSamePlatformError, isWaitTimeout, toPlatformError } from "./failures.ts";
 import { type Outcome, fromRecorded, toRecorded } from "./recorded.ts";
@@ -43,6 +43,9 @@ export class WorkflowContext implements DurableContext {
   /** Payloads by key, as JSON text: an event is one fact, though the platform would deliver a second one. */
   readonly #received = new Map<string, string>();
   readonly #emitted = new Set<string>();
+  /** How often each name was used, as the platform counts them. */
+  readonly #repeats = new Map<string, number>();
+  #steps = 0;
   #divergence: Error | undefined;
 
   constructor(platform: WorkflowStepMethods, input: WorkflowContextInput) {
@@ -53,16 +56,24 @@ export class WorkflowContext implements DurableContext {
     if (input.scenarioId !== undefined) this.scenarioId = input.scenarioId;
   }
 
-  step<T>(intent: string, fn: () => Promise<T>, opts: StepOptions = {}): Promise<T> {
+  step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts: StepOptions = {}): Promise<T> {
+    const stepIndex = this.#steps++;
     return this.#call(async () => {
       const { kind = "logic", inputFingerprint } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
       checkStepKind(kind);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
-      const record = async (): Promise<unknown> => toRecorded(outcomeOf(intent, await fn()), inputHash);
-      const recorded = fromRecorded(
-        await this.#do(this.#nameOf("intent", intent), record, this.#input.stepConfig),
-      );
+      const name = this.#nameOf("intent", intent);
+      const repeat = this.#repeats.get(name) ?? 0;
+      this.#repeats.set(name, repeat + 1);
+      const idempotencyKey = stepId(this.runId, repeat, intent);
+      // The platform says which attempt it makes; the declared shape of a step does not.
+      const record = async ({ attempt = 1 }: { attempt?: number } = {}): Promise<unknown> =>
+        toRecorded(
+          outcomeOf(intent, await fn({ signal: this.signal, attempt, idempotencyKey, stepIndex })),
+          inputHash,
+        );
+      const recorded = fromRecorded(await this.#do(name, record, this.#input.stepConfig));
       if (recorded.inputHash !== "" && inputHash !== "" && recorded.inputHash !== inputHash) {
         throw this.#diverge(intent, recorded.inputHash, inputHash);
       }
@@ -139,11 +150,15 @@ export class WorkflowContext implements DurableContext {
   }
 
   /** Resolves to what is on record of the step, having run it if nothing was. Rejects with what `work` threw. */
-  async #do<T>(name: string, work: () => Promise<T>, config?: WorkflowStepConfig): Promise<T> {
+  async #do<T>(
+    name: string,
+    work: (context?: { attempt?: number }) => Promise<T>,
+    config?: WorkflowStepConfig,
+  ): Promise<T> {
     let failure: { thrown: unknown; sent: Error } | undefined;
-    const attempt = async (): Promise<T> => {
+    const attempt = async (context?: { attempt?: number }): Promise<T> => {
       try {
-        return await work();
+        return await work(context);
       } catch (thrown) {
         failure = { thrown, sent: toPlatformError(thrown) };
         throw failure.sent;
