@@ -13,6 +13,7 @@ export {
   DurableRunLeaseLostError,
   DurableRunNotFoundError,
   DurableStepInputMismatchError,
+  DurableStepTimeoutError,
   DurableStoreUnavailableError,
 } from "./contract/errors.ts";
 export type { DurableRunErrorCode } from "./contract/errors.ts";

@@ -125,6 +125,7 @@ const STATUS = {
   step_not_running: 409,
   event_emit_race: 409,
   await_event_timeout: 504,
+  step_timeout: 504,
   store_unavailable: 503,
 } as const satisfies Record<DurableRunErrorCode, ContentfulStatusCode>;
 

@@ -13,6 +13,7 @@ import {
   DurableRunLeaseLostError,
   DurableRunNotFoundError,
   DurableStepInputMismatchError,
+  DurableStepTimeoutError,
   DurableStoreUnavailableError,
   errorFromData,
 } from "../src/contract/errors.ts";
@@ -30,6 +31,7 @@ const CLASS_OF: Record<DurableRunErrorCode, { error: DurableRunError; name: stri
     error: new DurableAwaitEventTimeoutError("m"),
     name: "DurableAwaitEventTimeoutError",
   },
+  step_timeout: { error: new DurableStepTimeoutError("m"), name: "DurableStepTimeoutError" },
   event_emit_race: { error: new DurableRunError("m", "event_emit_race"), name: "DurableRunError" },
   lease_lost: { error: new DurableRunLeaseLostError("m"), name: "DurableRunLeaseLostError" },
   run_not_found: { error: new DurableRunNotFoundError("m"), name: "DurableRunNotFoundError" },

@@ -15,6 +15,7 @@ export type DurableRunErrorCode =
   | "run_not_found"
   | "run_cancelled"
   | "step_not_running"
+  | "step_timeout"
   | "payload_not_json"
   | "payload_too_large"
   | "store_unavailable"
@@ -65,6 +66,13 @@ export class DurableStepInputMismatchError extends DurableRunError {
 export class DurableAwaitEventTimeoutError extends DurableRunError {
   constructor(message: string) {
     super(message, "await_event_timeout");
+  }
+}
+
+/** An attempt of a step took longer than its `timeoutMs`. */
+export class DurableStepTimeoutError extends DurableRunError {
+  constructor(message: string) {
+    super(message, "step_timeout");
   }
 }
 
@@ -128,6 +136,8 @@ export function errorFromData(data: ErrorData): DurableRunError {
       return new DurableStepInputMismatchError(message);
     case "await_event_timeout":
       return new DurableAwaitEventTimeoutError(message);
+    case "step_timeout":
+      return new DurableStepTimeoutError(message);
     case "lease_lost":
       return new DurableRunLeaseLostError(message);
     case "run_not_found":

@@ -19,6 +19,7 @@ import { canonicalHash, newRequestId, stepId } from "../identity.ts";
 import { fromStepError, toStepError } from "./failures.ts";
 import { type Lease, unlessAborted } from "./lease.ts";
 import { Replay, type StepPlan } from "./replay.ts";
+import { withTimeout } from "./timeout.ts";
 import type { AwaitEventOptions, DurableContext, RunDurableInput, StepInfo, StepOptions } from "./types.ts";
 
 const DEFAULT_POLL_MS = 250;
@@ -61,13 +62,15 @@ export class RunContext implements DurableContext {
 
   step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts: StepOptions = {}): Promise<T> {
     return this.#take((stepIndex) => {
-      const { kind = "logic", inputFingerprint } = opts;
+      const { kind = "logic", inputFingerprint, timeoutMs } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
       const idempotencyKey = stepId(this.runId, stepIndex, intent);
-      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, (begun) =>
-        fn({ signal: this.signal, attempt: begun.attempts, idempotencyKey, stepIndex }),
-      );
+      if (timeoutMs !== undefined) checkInteger("timeoutMs", timeoutMs, 1, LIMITS.timeoutMs);
+      return this.#answer<T>({ stepIndex, intent, kind, inputHash }, ({ attempts: attempt }) => {
+        const call = (signal: AbortSignal) => fn({ signal, attempt, idempotencyKey, stepIndex });
+        return withTimeout(this.#clock, { intent, timeoutMs, signal: this.signal }, call);
+      });
     });
   }
 

@@ -28,6 +28,7 @@ const REPLAYED_BY_CLASS: ReadonlySet<string> = new Set([
   "await_event_timeout",
   "payload_not_json",
   "payload_too_large",
+  "step_timeout",
 ]);
 
 /** Goes by shape: an error of another realm is no instance of this one's Error. */

@@ -14,11 +14,16 @@ export interface StepOptions {
   kind?: StepKind;
   /** JSON. Hashed and compared at replay; without one, drift of the input is allowed. */
   inputFingerprint?: unknown;
+  /**
+   * How long one attempt may take, in milliseconds: 1 or more. Then its signal aborts, the attempt fails with
+   * `step_timeout`, and what its function still comes to is dropped. Default: as long as it takes.
+   */
+  timeoutMs?: number;
 }
 
 /** What a step's function is given. */
 export interface StepInfo {
-  /** That of the context: aborts when the lease is lost, and when the caller's signal does. */
+  /** Aborts when the lease is lost, when the caller's signal does, and when the attempt has timed out. */
   readonly signal: AbortSignal;
   /** 1 for the first attempt of this step, whichever worker made it. */
   readonly attempt: number;

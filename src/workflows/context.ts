@@ -6,6 +6,7 @@
  * are (the platform counts repeats of a name); the platform is called before the method first yields, so that it counts
  * in order of the calls; what the platform throws on its own account reaches it again unchanged.
  */
+import { systemClock } from "../contract/clock.ts";
 import {
   codeOf,
   DurableAwaitEventTimeoutError,
@@ -16,6 +17,7 @@ import { checkInteger, checkStepKind, checkText, DEFAULT_WAIT_MS, LIMITS } from 
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
 import { canonicalHash, stepId } from "../identity.ts";
 import { fromStepError, toStepError } from "../runner/failures.ts";
+import { withTimeout } from "../runner/timeout.ts";
 import type { AwaitEventOptions, DurableContext, StepInfo, StepOptions } from "../runner/types.ts";
 import { workflowEventType } from "./event-type.ts";
 import { fromPlatformError, isSamePlatformError, isWaitTimeout, toPlatformError } from "./failures.ts";
@@ -59,20 +61,21 @@ export class WorkflowContext implements DurableContext {
   step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts: StepOptions = {}): Promise<T> {
     const stepIndex = this.#steps++;
     return this.#call(async () => {
-      const { kind = "logic", inputFingerprint } = opts;
+      const { kind = "logic", inputFingerprint, timeoutMs } = opts;
       checkText("intent", intent, LIMITS.intentBytes);
       checkStepKind(kind);
+      if (timeoutMs !== undefined) checkInteger("timeoutMs", timeoutMs, 1, LIMITS.timeoutMs);
       const inputHash = inputFingerprint === undefined ? "" : canonicalHash(inputFingerprint);
       const name = this.#nameOf("intent", intent);
       const repeat = this.#repeats.get(name) ?? 0;
       this.#repeats.set(name, repeat + 1);
       const idempotencyKey = stepId(this.runId, repeat, intent);
       // The platform says which attempt it makes; the declared shape of a step does not.
-      const record = async ({ attempt = 1 }: { attempt?: number } = {}): Promise<unknown> =>
-        toRecorded(
-          outcomeOf(intent, await fn({ signal: this.signal, attempt, idempotencyKey, stepIndex })),
-          inputHash,
-        );
+      const record = async ({ attempt = 1 }: { attempt?: number } = {}): Promise<unknown> => {
+        const call = (signal: AbortSignal) => fn({ signal, attempt, idempotencyKey, stepIndex });
+        const limit = { intent, timeoutMs, signal: this.signal };
+        return toRecorded(outcomeOf(intent, await withTimeout(systemClock, limit, call)), inputHash);
+      };
       const recorded = fromRecorded(await this.#do(name, record, this.#input.stepConfig));
       if (recorded.inputHash !== "" && inputHash !== "" && recorded.inputHash !== inputHash) {
         throw this.#diverge(intent, recorded.inputHash, inputHash);

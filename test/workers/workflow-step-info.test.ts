@@ -1,7 +1,7 @@
 /** What the function of a step is told on the Workflows engine. */
 import { expect, test } from "vitest";
 import type { StepInfo } from "../../src/runner/types.ts";
-import { start, THRICE } from "./workflow-step.ts";
+import { ONCE, start, THRICE } from "./workflow-step.ts";
 
 test("a step is told its attempt, its place, and a key that is the same at each attempt", async () => {
   const given: Pick<StepInfo, "attempt" | "stepIndex" | "idempotencyKey">[] = [];
@@ -34,4 +34,27 @@ test("steps of one name have keys of their own", async () => {
   });
   await flow.output();
   expect(new Set(keys).size).toBe(2);
+});
+
+test("a step that takes longer than its timeout fails with step_timeout, and its signal aborts", async () => {
+  let aborted: unknown;
+  await using flow = await start(
+    (ctx) =>
+      ctx
+        .step(
+          "slow",
+          ({ signal }) =>
+            new Promise<string>((resolve) => {
+              signal.addEventListener("abort", () => {
+                aborted = signal.reason;
+                resolve("too late");
+              });
+            }),
+          { timeoutMs: 20 },
+        )
+        .catch((error: { code?: string }) => error.code),
+    { stepConfig: ONCE },
+  );
+  expect(await flow.output()).toBe("step_timeout");
+  expect(aborted).toMatchObject({ code: "step_timeout" });
 });
