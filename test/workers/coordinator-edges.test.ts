@@ -23,7 +23,8 @@ beforeEach(() => {
   clock = new TestClock();
   db = new GatedDatabase();
   faults.clock = clock;
-  faults.wrap = () => db;
+  const own = db;
+  faults.wrap = () => own;
 });
 afterEach(resetFaults);
 

@@ -19,7 +19,8 @@ beforeEach(() => {
   clock = new TestClock();
   db = new GatedDatabase();
   faults.clock = clock;
-  faults.wrap = () => db;
+  const own = db;
+  faults.wrap = () => own;
 });
 afterEach(resetFaults);
 const isInsert = (q: string[]) => q.some((s) => /^\s*INSERT/.test(s));

@@ -16,7 +16,8 @@ beforeEach(() => {
   clock = new TestClock();
   db = new GatedDatabase();
   faults.clock = clock;
-  faults.wrap = () => db;
+  const own = db;
+  faults.wrap = () => own;
 });
 afterEach(resetFaults);
 

@@ -25,7 +25,8 @@ beforeEach(() => {
   clock = new TestClock();
   db = new FaultyDatabase(env.DB, clock);
   faults.clock = clock;
-  faults.wrap = () => db;
+  const own = db;
+  faults.wrap = () => own;
 });
 afterEach(resetFaults);
 
