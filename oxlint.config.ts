@@ -27,8 +27,8 @@ const noCloudflare: Pattern = {
   message: `Only ${cloudflareParts.join(", ")} may import cloudflare: modules.`,
 };
 const noNode: Pattern = {
-  group: ["node:*", "node:*/**", "!node:crypto"],
-  message: `Only ${nodeParts.join(", ")} may import node: modules other than node:crypto.`,
+  group: ["node:*", "node:*/**", "!node:crypto", "!node:async_hooks"],
+  message: `Only ${nodeParts.join(", ")} may import node: modules other than node:crypto and node:async_hooks.`,
 };
 /** `node:fs` is the only spelling, so that noNode sees every Node module. */
 const bareNode: Pattern = {

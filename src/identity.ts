@@ -34,9 +34,9 @@ export function manifestHash(manifest: DurableRunManifest): string {
   return sha256Hex(serialise(plainJson("manifest", identity), "manifest"));
 }
 
-/** A stable id of a step, the same at each attempt. */
-export function stepId(runId: string, stepIndex: number, intent: string): string {
-  return canonicalHash([runId, stepIndex, intent]);
+/** A stable id of a step, the same at each attempt. `position`: the step's position, or its path in a branch. */
+export function stepId(runId: string, position: number | string, intent: string): string {
+  return canonicalHash([runId, position, intent]);
 }
 
 /**

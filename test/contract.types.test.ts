@@ -25,6 +25,33 @@ describe("a store", () => {
     fits<ours.DurableRunStore, plain.DurableRunStore>((store) => store);
   });
 
+  // Methods are compared loosely, so that a store might ask for more; their arguments by themselves are not.
+  test("of ours needs no more than a plain caller gives", () => {
+    type Given<M extends keyof plain.DurableRunStore> = Parameters<plain.DurableRunStore[M]>[0];
+    expectTypeOf<Given<"startOrResume">>().toExtend<ours.StartOrResumeInput>();
+    expectTypeOf<Given<"renewLease">>().toExtend<ours.RenewLeaseInput>();
+    expectTypeOf<Given<"beginStep">>().toExtend<ours.BeginStepInput>();
+    expectTypeOf<Given<"completeStep">>().toExtend<ours.CompleteStepInput>();
+    expectTypeOf<Given<"failStep">>().toExtend<ours.FailStepInput>();
+    expectTypeOf<Given<"endRun">>().toExtend<ours.EndRunInput>();
+    expectTypeOf<Given<"emitEvent">>().toExtend<ours.EmitEventInput>();
+  });
+
+  test("of ours has, beyond what is plain, only methods that may be absent", () => {
+    type Added = Omit<ours.DurableRunStore, keyof plain.DurableRunStore>;
+    expectTypeOf<Record<never, never>>().toExtend<Added>();
+    expectTypeOf<keyof Added>().toEqualTypeOf<
+      | "loadRun"
+      | "waitForEvent"
+      | "watchLease"
+      | "suspendRun"
+      | "cancelRun"
+      | "resolveStep"
+      | "restartRun"
+      | "forkRun"
+    >();
+  });
+
   test("of ours has a clock that can be replaced, and what each is declared with besides", () => {
     type Clocked = { now: () => number };
     expectTypeOf<ours.InMemoryDurableRunStore>().toExtend<
@@ -87,11 +114,11 @@ describe("the declared shapes", () => {
     expectTypeOf<Exclude<ours.RunStatus, "cancelled">>().toEqualTypeOf<plain.RunStatus>();
   });
 
-  test("of identity are functions of the same types", () => {
+  test("of identity are functions of the same types, or take more", () => {
     expectTypeOf(ours.canonicalHash).toEqualTypeOf<(value: unknown) => string>();
     expectTypeOf(ours.canonicalJson).toEqualTypeOf<(value: unknown) => string>();
     expectTypeOf(ours.manifestHash).toEqualTypeOf<(manifest: plain.DurableRunManifest) => string>();
-    expectTypeOf(ours.stepId).toEqualTypeOf<(runId: string, stepIndex: number, intent: string) => string>();
+    expectTypeOf(ours.stepId).toExtend<(runId: string, stepIndex: number, intent: string) => string>();
     expectTypeOf(ours.deriveWorkerId).toEqualTypeOf<() => string>();
   });
 

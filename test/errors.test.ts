@@ -4,18 +4,25 @@ import type { DurableRunErrorCode } from "../src/contract/errors.ts";
 import {
   codeOf,
   DurableAwaitEventTimeoutError,
+  DurableBranchStoppedError,
   DurableInvalidInputError,
+  DurableNestedStepError,
   DurablePayloadError,
+  DurableRunCancelledError,
   DurableRunDivergenceError,
   DurableRunError,
   DurableRunInputMismatchError,
   DurableRunLeaseHeldError,
   DurableRunLeaseLostError,
   DurableRunNotFoundError,
+  DurableRunSuspendedError,
   DurableStepInputMismatchError,
+  DurableStepInterruptedError,
+  DurableStepNotDueError,
   DurableStepTimeoutError,
   DurableStoreUnavailableError,
   errorFromData,
+  NonRetryableError,
 } from "../src/contract/errors.ts";
 
 /** Exhaustive: a code that is missing here does not type-check. */
@@ -35,8 +42,18 @@ const CLASS_OF: Record<DurableRunErrorCode, { error: DurableRunError; name: stri
   event_emit_race: { error: new DurableRunError("m", "event_emit_race"), name: "DurableRunError" },
   lease_lost: { error: new DurableRunLeaseLostError("m"), name: "DurableRunLeaseLostError" },
   run_not_found: { error: new DurableRunNotFoundError("m"), name: "DurableRunNotFoundError" },
-  run_cancelled: { error: new DurableRunError("m", "run_cancelled"), name: "DurableRunError" },
+  run_cancelled: { error: new DurableRunCancelledError("m"), name: "DurableRunCancelledError" },
+  run_suspended: { error: new DurableRunSuspendedError("m", 3), name: "DurableRunSuspendedError" },
+  run_exists: { error: new DurableRunError("m", "run_exists"), name: "DurableRunError" },
   step_not_running: { error: new DurableRunError("m", "step_not_running"), name: "DurableRunError" },
+  step_interrupted: { error: new DurableStepInterruptedError("m"), name: "DurableStepInterruptedError" },
+  step_not_due: {
+    error: new DurableStepNotDueError("m", { retryAfterMs: 5 }),
+    name: "DurableStepNotDueError",
+  },
+  step_not_in_doubt: { error: new DurableRunError("m", "step_not_in_doubt"), name: "DurableRunError" },
+  nested_step: { error: new DurableNestedStepError("m"), name: "DurableNestedStepError" },
+  branch_stopped: { error: new DurableBranchStoppedError("m"), name: "DurableBranchStoppedError" },
   payload_not_json: { error: new DurablePayloadError("m", "payload_not_json"), name: "DurablePayloadError" },
   payload_too_large: {
     error: new DurablePayloadError("m", "payload_too_large"),
@@ -46,6 +63,8 @@ const CLASS_OF: Record<DurableRunErrorCode, { error: DurableRunError; name: stri
   invalid_input: { error: new DurableInvalidInputError("runId", "m"), name: "DurableInvalidInputError" },
 };
 const ALL = Object.entries(CLASS_OF) as [DurableRunErrorCode, { error: DurableRunError; name: string }][];
+/** What no store answers with: the runner makes it, where the step is known, and it never is data. */
+const RUNNERS_OWN = "run_suspended";
 
 describe("each error", () => {
   test.each(ALL)("%s has its code, its name and the one base class", (code, { error, name }) => {
@@ -56,7 +75,7 @@ describe("each error", () => {
     expect(codeOf(error)).toBe(code);
   });
 
-  test.each(ALL)(
+  test.each(ALL.filter(([code]) => code !== RUNNERS_OWN))(
     "%s is made again from data, the class, the code and the message alike",
     (code, { error, name }) => {
       const message = code === "invalid_input" ? "runId must not be empty" : `what happened: ${code}`;
@@ -76,6 +95,39 @@ describe("details", () => {
     expect("retryAfterMs" in errorFromData({ code: "lease_held", message: "m" })).toBe(false);
   });
 
+  test("a step that is not due says how long it has to wait, also over RPC", () => {
+    expect(new DurableStepNotDueError("m", { retryAfterMs: 12 }).retryAfterMs).toBe(12);
+    const made = errorFromData({ code: "step_not_due", message: "m", retryAfterMs: 12 });
+    expect(made).toMatchObject({ code: "step_not_due", retryAfterMs: 12 });
+    expect(errorFromData({ code: "step_not_due", message: "m" })).toMatchObject({ retryAfterMs: 0 });
+  });
+
+  test("a suspended run names the step that it waits at", () => {
+    expect(new DurableRunSuspendedError("m", 3)).toMatchObject({ code: "run_suspended", stepIndex: 3 });
+    expect(errorFromData({ code: RUNNERS_OWN, message: "m" })).toMatchObject({
+      code: "run_suspended",
+      message: "m",
+    });
+  });
+
+  test("what no further attempt can mend is not to be retried", () => {
+    const errors = [
+      new NonRetryableError("m"),
+      new DurableStepInterruptedError("m"),
+      new DurableNestedStepError("m"),
+      new DurableBranchStoppedError("m"),
+    ];
+    for (const error of errors) expect(error.retryable).toBe(false);
+  });
+
+  test("an error that ends retries is the task's own, not one of the contract, and keeps the cause", () => {
+    const cause = new Error("no such customer");
+    const error = new NonRetryableError("given up", { cause });
+    expect(error).toMatchObject({ name: "NonRetryableError", message: "given up", cause });
+    expect(error).not.toBeInstanceOf(DurableRunError);
+    expect(codeOf(error)).toBeUndefined();
+  });
+
   test("an invalid input names its field once, also over RPC", () => {
     const error = new DurableInvalidInputError("leaseMs", "must be a whole number");
     expect(error).toMatchObject({ field: "leaseMs", message: "leaseMs must be a whole number" });
@@ -93,6 +145,7 @@ describe("details", () => {
     expect(error.retryable).toBe(true);
     expect(error.cause).toBe(cause);
     expect(new DurableRunLeaseLostError("lost", { cause }).cause).toBe(cause);
+    expect(new DurableRunCancelledError("cancelled", { cause }).cause).toBe(cause);
   });
 });
 

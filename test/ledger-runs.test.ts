@@ -1,8 +1,8 @@
-/** The rules of a run and its lease: claim, renew, end (R5 to R8). */
+/** The rules of a run and its lease: claim and end (R5 to R7). */
 import { describe, expect, test } from "vitest";
-import type { RunState } from "../src/ledger/state.ts";
 import {
   beginOf,
+  cancelOf,
   claimOf,
   completeOf,
   endOf,
@@ -11,23 +11,12 @@ import {
   renewOf,
   TinyJournal,
 } from "./helpers/ledger.ts";
+import { claimed, suspended } from "./helpers/ledger-worlds.ts";
 
-/** A run that ann holds under fence 1. */
-function claimed(): TinyJournal {
-  const ledger = new TinyJournal();
-  ledger.accepts(claimOf());
-  return ledger;
-}
-
-function runOf(ledger: TinyJournal): RunState {
-  if (!ledger.run) throw new Error("no run");
-  return ledger.run;
-}
-
-/** No rule cancels a run yet; the record may say so all the same, and with the lease still in it. */
+/** The run is cancelled, and stands at fence 2. */
 function cancelled(): TinyJournal {
   const ledger = claimed();
-  ledger.commit({ run: { ...runOf(ledger), status: "cancelled" } });
+  ledger.accepts(cancelOf());
   return ledger;
 }
 
@@ -57,6 +46,9 @@ describe("a claim", () => {
       outcome: null,
       result: null,
       error: null,
+      waits: [],
+      interventions: [],
+      forkedFrom: null,
     });
     expect(ledger.run).toEqual(run);
   });
@@ -71,7 +63,7 @@ describe("a claim", () => {
 
   test("by another worker is granted at the very instant at which the lease lapses, as a takeover", () => {
     const ledger = claimed();
-    const first = runOf(ledger);
+    const first = ledger.theRun;
     ledger.now += LEASE_MS;
     const { run } = ledger.accepts(claimOf({ requestId: "claim-2", workerId: "bob", leaseMs: 5_000 }));
     expect(run).toEqual({
@@ -92,7 +84,7 @@ describe("a claim", () => {
     expect(ledger.accepts(claimOf({ requestId: "claim-2" })).run).toMatchObject({ fence: 2, takeovers: 1 });
     const late = [beginOf({ requestId: "begin-2" }), completeOf(), failOf(), endOf()];
     for (const request of late) expect(ledger.refuses(request)).toMatchObject({ code: "lease_lost" });
-    expect(ledger.answers(renewOf())).toEqual({ leaseExpiresAt: null });
+    expect(ledger.answers(renewOf())).toEqual({ leaseExpiresAt: null, status: "running" });
     expect(ledger.accepts(completeOf({ fence: 2 })).accepted).toBe(true);
   });
 
@@ -146,12 +138,28 @@ describe("a claim", () => {
     expect(ledger.answers(claimOf({ requestId: "claim-2", workerId: "bob" })).run).toEqual(completed);
   });
 
-  test("of a cancelled run is refused", () => {
-    const error = cancelled().refuses(claimOf({ requestId: "claim-2" }));
-    expect(error).toMatchObject({
-      code: "run_cancelled",
-      message: expect.stringContaining('"run-1"') as string,
-    });
+  test("of a cancelled run is refused, also one that is repeated", () => {
+    for (const requestId of ["claim-1", "claim-2"]) {
+      expect(cancelled().refuses(claimOf({ requestId }))).toEqual({
+        code: "run_cancelled",
+        message: 'run "run-1" was cancelled. Start a new run, with a new run id, or restart it from a step.',
+      });
+    }
+  });
+
+  test("of a suspended run is granted at once to anybody, as no takeover, and keeps what the run waits for", () => {
+    const ledger = suspended();
+    const { waits, takeovers } = ledger.theRun;
+    const { run } = ledger.accepts(claimOf({ requestId: "claim-3", workerId: "cat" }));
+    expect(run).toMatchObject({ status: "running", fence: 3, workerId: "cat", takeovers, waits });
+    expect(waits).toMatchObject([{ stepIndex: 0, for: "decision" }]);
+  });
+
+  test("repeated under its request id after the run was suspended does not set it running again (R20)", () => {
+    const ledger = suspended();
+    const { run } = ledger.answers(claimOf({ requestId: "claim-2", workerId: "bob" }));
+    expect(run).toEqual(ledger.run);
+    expect(run.status).toBe("suspended");
   });
 
   test("with another manifest is refused, naming both hashes, whatever the run's state", () => {
@@ -179,68 +187,10 @@ describe("a claim", () => {
   });
 });
 
-describe("a renewal", () => {
-  test("extends a live lease to its length from now, and changes nothing else", () => {
-    const ledger = claimed();
-    const before = runOf(ledger);
-    ledger.now += LEASE_MS - 1;
-    const leaseExpiresAt = ledger.now + 45_000;
-    expect(ledger.accepts(renewOf({ leaseMs: 45_000 }))).toEqual({ leaseExpiresAt });
-    expect(ledger.run).toEqual({ ...before, leaseExpiresAt, leaseMs: 45_000, updatedAt: ledger.now });
-  });
-
-  test("without a fence is held to the worker id (R5)", () => {
-    const ledger = claimed();
-    expect(ledger.accepts(renewOf({ fence: null }))).toEqual({ leaseExpiresAt: ledger.now + LEASE_MS });
-    expect(ledger.answers(renewOf({ fence: null, workerId: "bob" }))).toEqual({ leaseExpiresAt: null });
-  });
-
-  test("keeps another worker out for as long as it says", () => {
-    const ledger = claimed();
-    ledger.now += LEASE_MS - 1;
-    ledger.accepts(renewOf());
-    ledger.now += LEASE_MS - 1;
-    expect(ledger.refuses(claimOf({ requestId: "claim-2", workerId: "bob" }))).toMatchObject({
-      retryAfterMs: 1,
-    });
-  });
-
-  test("of an unknown run is refused", () => {
-    expect(new TinyJournal().refuses(renewOf())).toMatchObject({ code: "run_not_found" });
-  });
-
-  // R8: a renewal never resurrects.
-  const lapsed = claimed();
-  lapsed.now += LEASE_MS;
-  const takenOver = claimed();
-  takenOver.now += LEASE_MS;
-  takenOver.accepts(claimOf({ requestId: "claim-2", workerId: "bob" }));
-  const restarted = claimed();
-  restarted.accepts(claimOf({ requestId: "claim-2" }));
-  const completed = claimed();
-  completed.accepts(endOf());
-  const failed = claimed();
-  failed.accepts(endOf({ status: "failed" }));
-  test.each<[string, TinyJournal, ReturnType<typeof renewOf>]>([
-    ["that has lapsed, at that very instant", lapsed, renewOf()],
-    ["that has lapsed, without a fence", lapsed, renewOf({ fence: null })],
-    ["that another worker holds now", takenOver, renewOf()],
-    ["of another worker, under that worker's fence", takenOver, renewOf({ fence: 2 })],
-    ["of another worker, without a fence", takenOver, renewOf({ fence: null })],
-    ["of an older claim by the same worker id", restarted, renewOf({ fence: 1 })],
-    ["of a claim that never was", restarted, renewOf({ fence: 3 })],
-    ["of a completed run", completed, renewOf()],
-    ["of a failed run", failed, renewOf({ fence: null })],
-    ["of a cancelled run", cancelled(), renewOf()],
-  ])("does not revive a lease %s", (_which, ledger, request) => {
-    expect(ledger.answers(request)).toEqual({ leaseExpiresAt: null });
-  });
-});
-
 describe("an end", () => {
   test("records how the run went, and frees the lease", () => {
     const ledger = claimed();
-    const before = runOf(ledger);
+    const before = ledger.theRun;
     ledger.now += 5;
     const { run, accepted } = ledger.accepts(endOf({ outcome: '{"pass":true}', result: { ref: "body-1" } }));
     expect(accepted).toBe(true);
@@ -292,11 +242,20 @@ describe("an end", () => {
     });
   });
 
-  test("of a cancelled run is refused", () => {
-    expect(cancelled().refuses(endOf())).toMatchObject({
-      code: "lease_lost",
-      message: expect.stringContaining("is cancelled") as string,
-    });
+  test("of a cancelled run is refused, with a fence or without", () => {
+    for (const fence of [1, null]) {
+      expect(cancelled().refuses(endOf({ fence }))).toMatchObject({ code: "run_cancelled" });
+    }
+  });
+
+  test("of a suspended run is refused: its lease was released", () => {
+    const ledger = suspended();
+    for (const status of ["completed", "failed"] as const) {
+      expect(ledger.refuses(endOf({ workerId: "bob", fence: 2, status }))).toMatchObject({
+        code: "lease_lost",
+        message: 'run "run-1" is suspended, and its lease was released.',
+      });
+    }
   });
 
   test("of an unknown run is refused", () => {

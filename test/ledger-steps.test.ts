@@ -1,75 +1,16 @@
-/** The rules of a step: begin, complete, fail, and which failures were caught (R5, R16, R23, R24). */
+/** The rules of a step: begin, complete, fail (R5, R23, R24). */
 import { describe, expect, test } from "vitest";
-import type { StepState } from "../src/ledger/state.ts";
-import { caughtFailures } from "../src/ledger/steps.ts";
-import {
-  beginOf,
-  claimOf,
-  completeOf,
-  endOf,
-  begunOf,
-  failOf,
-  LEASE_MS,
-  TinyJournal,
-} from "./helpers/ledger.ts";
-
-/** A run that ann holds under fence 1. */
-function claimed(): TinyJournal {
-  const ledger = new TinyJournal();
-  ledger.accepts(claimOf());
-  return ledger;
-}
-
-function begun(): TinyJournal {
-  const ledger = claimed();
-  ledger.accepts(beginOf());
-  return ledger;
-}
-
-function completed(): TinyJournal {
-  const ledger = begun();
-  ledger.accepts(completeOf());
-  return ledger;
-}
-
-function failed(): TinyJournal {
-  const ledger = begun();
-  ledger.accepts(failOf());
-  return ledger;
-}
-
-/** The run in the hands of bob, under fence 2. */
-function takenOver(ledger: TinyJournal): TinyJournal {
-  ledger.now += LEASE_MS;
-  ledger.accepts(claimOf({ requestId: "claim-2", workerId: "bob" }));
-  return ledger;
-}
-
-const RUNNING: StepState = {
-  stepIndex: 0,
-  intent: "fetch",
-  kind: "tool",
-  inputHash: "",
-  status: "running",
-  attempts: 1,
-  result: null,
-  error: null,
-  caught: [],
-  deadlineAt: null,
-  startedAt: new TinyJournal().now,
-  completedAt: null,
-  workerId: "ann",
-  fence: 1,
-  beginRequestId: "begin-1",
-};
+import { beginOf, completeOf, endOf, failOf, LEASE_MS, stepOf, TinyJournal } from "./helpers/ledger.ts";
+import { begun, claimed, completed, failed, takenOver } from "./helpers/ledger-worlds.ts";
 
 describe("a begin", () => {
   test("records the first attempt", () => {
     const ledger = claimed();
     const begin = beginOf({ stepIndex: 3, inputHash: "in-1", timeoutMs: 500, caught: [1] });
     const { step } = ledger.accepts(begin);
-    const expected = { stepIndex: 3, inputHash: "in-1", deadlineAt: ledger.now + 500, caught: [1] };
-    expect(step).toEqual({ ...RUNNING, ...expected });
+    expect(step).toEqual(
+      stepOf({ stepIndex: 3, inputHash: "in-1", deadlineAt: ledger.now + 500, caught: [1] }),
+    );
     expect(ledger.step(3)).toEqual(step);
   });
 
@@ -87,18 +28,21 @@ describe("a begin", () => {
     const { step } = ledger.accepts(beginOf({ requestId: "begin-2", fence: 2 }));
     const changed = {
       attempts: 2,
+      tries: 2,
       workerId: "bob",
       fence: 2,
       startedAt: ledger.now,
       beginRequestId: "begin-2",
     };
-    expect(step).toEqual({ ...RUNNING, ...changed });
+    expect(step).toEqual(stepOf(changed));
   });
 
-  test("of a failed step runs it again, without its error", () => {
+  test("of a failed step runs it again, and keeps its error as the last failure", () => {
     const ledger = failed();
+    const { error } = ledger.step();
     const { step } = ledger.accepts(beginOf({ requestId: "begin-2" }));
-    expect(step).toMatchObject({ status: "running", attempts: 2, error: null, completedAt: null });
+    expect(error).toBe('{"message":"no route"}');
+    expect(step).toMatchObject({ status: "running", attempts: 2, error, completedAt: null });
   });
 
   test("of a completed step answers its record, also when the run has ended", () => {
@@ -123,6 +67,27 @@ describe("a begin", () => {
       }
     },
   );
+
+  test("from another path is refused, naming both, whatever the step's status (R23)", () => {
+    for (const ledger of [begun(), completed(), failed()]) {
+      expect(ledger.refuses(beginOf({ requestId: "begin-2", path: "1/reviewer/0" }))).toEqual({
+        code: "step_divergence",
+        message:
+          'step 0 of run "run-1" was recorded at path 0, but the code now comes there from path 1/reviewer/0.',
+      });
+    }
+  });
+
+  test("keeps the path that it was begun at", () => {
+    const ledger = claimed();
+    const at = beginOf({ stepIndex: 4, path: "1/reviewer/0" });
+    expect(ledger.accepts(at).step.path).toBe("1/reviewer/0");
+    expect(ledger.accepts({ ...at, requestId: "begin-2" }).step).toMatchObject({
+      path: "1/reviewer/0",
+      attempts: 2,
+    });
+    expect(ledger.refuses({ ...at, requestId: "begin-3", path: "4" }).code).toBe("step_divergence");
+  });
 
   test("with another input is refused, naming both hashes (R23)", () => {
     const ledger = claimed();
@@ -192,12 +157,9 @@ describe("a completion", () => {
     ledger.now += 7;
     const { step, accepted } = ledger.accepts(completeOf({ attempt: 1 }));
     expect(accepted).toBe(true);
-    expect(step).toEqual({
-      ...RUNNING,
-      status: "completed",
-      result: { text: '"page"' },
-      completedAt: ledger.now,
-    });
+    expect(step).toEqual(
+      stepOf({ status: "completed", result: { text: '"page"' }, completedAt: ledger.now }),
+    );
     expect(ledger.step()).toEqual(step);
   });
 
@@ -242,12 +204,9 @@ describe("a failure", () => {
     const ledger = begun();
     ledger.now += 7;
     const { step } = ledger.accepts(failOf({ attempt: 1 }));
-    expect(step).toEqual({
-      ...RUNNING,
-      status: "failed",
-      error: '{"message":"no route"}',
-      completedAt: ledger.now,
-    });
+    expect(step).toEqual(
+      stepOf({ status: "failed", error: '{"message":"no route"}', completedAt: ledger.now }),
+    );
     expect(ledger.step()).toEqual(step);
   });
 
@@ -298,103 +257,6 @@ describe("a failure", () => {
 });
 
 describe.each([
-  ["completion", completeOf, "completed"],
-  ["failure", failOf, "failed"],
-] as const)("a %s whose begin was lost (R16)", (_what, ending, status) => {
-  const facts = begunOf({
-    requestId: "begin-9",
-    inputHash: "in-1",
-    timeoutMs: 500,
-    caught: [2],
-    startedAt: 41,
-    deadlineAt: 541,
-  });
-
-  test("begins the step here, under the caller's fence, as of when its begin was answered", () => {
-    const ledger = takenOver(claimed());
-    const { step } = ledger.accepts(ending({ fence: 2, attempt: 1, begun: facts }));
-    expect(step).toMatchObject({
-      status,
-      intent: "fetch",
-      kind: "tool",
-      inputHash: "in-1",
-      attempts: 1,
-      caught: [2],
-      startedAt: 41,
-      completedAt: ledger.now,
-      deadlineAt: 541,
-      workerId: "bob",
-      fence: 2,
-      beginRequestId: "begin-9",
-    });
-  });
-
-  test("counts the attempts that the caller was told of, and a first one where it was told of none", () => {
-    for (const [attempt, attempts] of [
-      [null, 1],
-      [1, 1],
-      [3, 3],
-    ] as const) {
-      expect(claimed().accepts(ending({ attempt, begun: facts })).step.attempts).toBe(attempts);
-    }
-  });
-
-  test("begins the next attempt of a step whose last one is on record", () => {
-    for (const ledger of [begun(), failed()]) {
-      const { step } = ledger.accepts(ending({ attempt: 2, begun: facts }));
-      expect(step).toMatchObject({
-        status,
-        attempts: 2,
-        beginRequestId: "begin-9",
-        inputHash: "in-1",
-        caught: [2],
-      });
-    }
-  });
-
-  test("repeated counts its attempt once", () => {
-    for (const attempt of [null, 1, 3]) {
-      const ledger = claimed();
-      const { step } = ledger.accepts(ending({ attempt, begun: facts }));
-      expect(ledger.answers(ending({ attempt, begun: facts })).step).toEqual(step);
-    }
-  });
-
-  test("is held to the intent, the kind and the input on record (R23)", () => {
-    const ledger = claimed();
-    ledger.accepts(beginOf({ inputHash: "in-0" }));
-    const asked = ending({ attempt: 2, begun: { ...facts, intent: "parse" } });
-    expect(ledger.refuses(asked).code).toBe("step_divergence");
-    expect(ledger.refuses(ending({ attempt: 2, begun: facts })).code).toBe("step_input_mismatch");
-  });
-
-  test("is refused once the run has ended", () => {
-    const ledger = claimed();
-    ledger.accepts(endOf());
-    expect(ledger.refuses(ending({ attempt: 1, begun: facts })).code).toBe("lease_lost");
-  });
-});
-
-describe("what a begin said of a step that is on record", () => {
-  test("is not counted again", () => {
-    const ledger = begun();
-    const again = { attempt: 1, begun: begunOf({ requestId: "begin-9", intent: "parse", caught: [7] }) };
-    expect(ledger.accepts(completeOf(again)).step).toMatchObject({
-      intent: "fetch",
-      attempts: 1,
-      caught: [],
-      beginRequestId: "begin-1",
-    });
-  });
-
-  test("does not touch a completed step", () => {
-    const ledger = completed();
-    const again = completeOf({ attempt: 2, begun: begunOf({ requestId: "begin-9" }) });
-    expect(ledger.answers(again)).toEqual({ step: ledger.step(), accepted: false });
-  });
-});
-
-describe.each([
   ["begin", beginOf],
   ["complete", completeOf],
   ["fail", failOf],
@@ -436,41 +298,5 @@ describe.each([
       code: "lease_lost",
       message: expect.stringContaining(`is ${status}`) as string,
     });
-  });
-});
-
-describe("the failures that the task caught (R24)", () => {
-  const at = (stepIndex: number, over: Partial<StepState> = {}): StepState => ({
-    ...RUNNING,
-    stepIndex,
-    ...over,
-  });
-
-  test("are the failed steps that the begin of another step names", () => {
-    const steps = [
-      at(0, { status: "failed" }),
-      at(1, { status: "failed" }),
-      at(2, { status: "completed" }),
-      at(3, { status: "running", caught: [1, 2, 4] }),
-      at(4, { status: "running" }),
-      at(5, { status: "completed", caught: [1] }),
-      at(6, { status: "failed" }),
-    ];
-    expect(caughtFailures(steps).map((step) => step.stepIndex)).toEqual([1]);
-    expect(caughtFailures(new Set(steps))).toEqual([steps[1]]);
-  });
-
-  test("are none where no step names one", () => {
-    expect(caughtFailures([])).toEqual([]);
-    expect(caughtFailures([at(0, { status: "failed" })])).toEqual([]);
-  });
-
-  test("are no longer caught once they have run again and completed", () => {
-    const ledger = failed();
-    ledger.accepts(beginOf({ stepIndex: 1, requestId: "begin-2", caught: [0] }));
-    expect(caughtFailures([ledger.step(0), ledger.step(1)])).toEqual([ledger.step(0)]);
-    ledger.accepts(beginOf({ requestId: "begin-3" }));
-    ledger.accepts(completeOf());
-    expect(caughtFailures([ledger.step(0), ledger.step(1)])).toEqual([]);
   });
 });

@@ -5,7 +5,6 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { DurableInvalidInputError } from "../src/contract/errors.ts";
 import { byteLength, checkOneOf, checkRunId, checkStepIndex, cutText } from "../src/contract/limits.ts";
 import type {
   BeginStepInput,
@@ -14,17 +13,26 @@ import type {
   EmitEventInput,
   EndRunInput,
   FailStepInput,
+  RestartRunOptions,
   StartOrResumeInput,
+  SuspendRunInput,
 } from "../src/contract/types.ts";
 import {
   beginRequest,
+  cancelRequest,
+  checkWaitForEvent,
+  checkWatchLease,
   claimRequest,
   completeRequest,
   emitRequest,
   endRequest,
   failRequest,
   renewRequest,
+  resolveRequest,
+  restartRequest,
+  suspendRequest,
 } from "../src/stores/to-request.ts";
+import { expectInvalid } from "./helpers/invalid.ts";
 
 const MANIFEST: DurableRunManifest = { projectId: "p", task: { id: "t", intent: "do" }, input: {} };
 const CLAIM: StartOrResumeInput = { runId: "r", manifest: MANIFEST, workerId: "w" };
@@ -33,6 +41,8 @@ const COMPLETE: CompleteStepInput = { runId: "r", stepIndex: 0, result: 1 };
 const FAIL: FailStepInput = { runId: "r", stepIndex: 0, error: { message: "m" } };
 const END: EndRunInput = { runId: "r", workerId: "w", status: "completed" };
 const EMIT: EmitEventInput = { runId: "r", key: "k", payload: 1 };
+const SUSPEND: SuspendRunInput = { runId: "r", workerId: "w" };
+const RESTART: RestartRunOptions = { fromStep: 0, dropLater: true };
 
 describe("run ids", () => {
   test.each([
@@ -84,6 +94,12 @@ describe("run ids", () => {
       () => failRequest({ ...FAIL, runId }),
       () => endRequest({ ...END, runId }),
       () => emitRequest({ ...EMIT, runId }),
+      () => suspendRequest({ ...SUSPEND, runId }),
+      () => cancelRequest(runId, "why", {}),
+      () => resolveRequest(runId, 0, { rerun: true }, { isCaught: false }),
+      () => restartRequest(runId, RESTART),
+      () => checkWaitForEvent({ runId, key: "k", timeoutMs: 0 }),
+      () => checkWatchLease({ runId, fence: 1, timeoutMs: 0 }),
     ];
     for (const one of all) expectInvalid(one, "runId", "has 1100 bytes");
   });
@@ -102,6 +118,7 @@ describe("texts", () => {
     ["workerId", 512, (workerId) => claimRequest({ ...CLAIM, workerId })],
     ["workerId", 512, (workerId) => renewRequest({ runId: "r", workerId })],
     ["workerId", 512, (workerId) => endRequest({ ...END, workerId })],
+    ["workerId", 512, (workerId) => suspendRequest({ ...SUSPEND, workerId })],
     [
       "manifest.projectId",
       256,
@@ -113,8 +130,20 @@ describe("texts", () => {
       (scenarioId) => claimRequest({ ...CLAIM, manifest: { ...MANIFEST, scenarioId } }),
     ],
     ["intent", 1_024, (intent) => beginRequest({ ...BEGIN, intent })],
+    ["path", 1_024, (path) => beginRequest({ ...BEGIN, path })],
+    ["waitFor.key", 1_024, (key) => beginRequest({ ...BEGIN, waitFor: { kind: "event", key } })],
     ["key", 1_024, (key) => emitRequest({ ...EMIT, key })],
+    ["key", 1_024, (key) => checkWaitForEvent({ runId: "r", key, timeoutMs: 0 })],
+    ["reason", 4_096, (reason) => cancelRequest("r", reason, {})],
     ["requestId", 128, (requestId) => beginRequest({ ...BEGIN, requestId })],
+    ["requestId", 128, (requestId) => suspendRequest({ ...SUSPEND, requestId })],
+    ["requestId", 128, (requestId) => cancelRequest("r", "why", { requestId })],
+    [
+      "requestId",
+      128,
+      (requestId) => resolveRequest("r", 0, { rerun: true }, { requestId, isCaught: false }),
+    ],
+    ["requestId", 128, (requestId) => restartRequest("r", { ...RESTART, requestId })],
     ["manifest.tags key", 1_024, (key) => claimRequest(tagged({ [key]: "v" }))],
   ])("%s has 1 to %d bytes, and no control character", (field, max, request) => {
     expect(() => request(long(max))).not.toThrow();
@@ -214,9 +243,11 @@ describe("numbers", () => {
           () => beginRequest({ ...BEGIN, stepIndex }),
           () => completeRequest({ ...COMPLETE, stepIndex }),
           () => failRequest({ ...FAIL, stepIndex }),
+          () => resolveRequest("r", stepIndex, { rerun: true }, { isCaught: false }),
         ]) {
           expectInvalid(one, "stepIndex", problem);
         }
+        expectInvalid(() => restartRequest("r", { ...RESTART, fromStep: stepIndex }), "fromStep", problem);
       },
     );
   });
@@ -231,6 +262,11 @@ describe("numbers", () => {
     ["attempt", (attempt) => failRequest({ ...FAIL, attempt })],
     ["timeoutMs", (timeoutMs) => beginRequest({ ...BEGIN, timeoutMs })],
     ["caught", (position) => beginRequest({ ...BEGIN, caught: [0, position] })],
+    ["fence", (fence) => suspendRequest({ ...SUSPEND, fence })],
+    ["fence", (fence) => checkWatchLease({ runId: "r", fence, timeoutMs: 0 })],
+    ["retryAfterMs", (retryAfterMs) => failRequest({ ...FAIL, retryAfterMs })],
+    ["timeoutMs", (timeoutMs) => checkWaitForEvent({ runId: "r", key: "k", timeoutMs })],
+    ["timeoutMs", (timeoutMs) => checkWatchLease({ runId: "r", fence: 1, timeoutMs })],
   ])("%s is a whole number, 0 or more", (field, request) => {
     expect(() => request(0)).not.toThrow();
     for (const wrong of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
@@ -343,16 +379,3 @@ describe("cutText", () => {
     expect(cutText("é".repeat(20), 39)).not.toBe("é".repeat(20));
   });
 });
-
-function expectInvalid(work: () => unknown, field: string, problem: string): void {
-  let thrown: unknown;
-  try {
-    work();
-  } catch (error) {
-    thrown = error;
-  }
-  expect(thrown).toMatchObject({ name: "DurableInvalidInputError", code: "invalid_input", field });
-  const { message } = thrown as DurableInvalidInputError;
-  expect(message.startsWith(`${field} `)).toBe(true);
-  expect(message).toContain(problem);
-}

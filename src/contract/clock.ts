@@ -7,6 +7,11 @@ export interface Clock {
   now(): number;
   /** Resolves after `ms`; rejects with the signal's reason as soon as it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /**
+   * The same, for the delays that a task asks for: its sleeps, and those between attempts. A clock of tests may skip
+   * them. Default: `sleep`.
+   */
+  delay?(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
 /** Longer timers overflow to 1 ms. */
@@ -56,6 +61,16 @@ export async function withDeadline<T>(
   } finally {
     done.abort(new Error("settled"));
   }
+}
+
+/** Settles like `work`, or rejects with the signal's reason as soon as it aborts. `work` itself goes on. */
+export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
 }
 
 /** A delay before attempt `attempt` (1, 2, …): exponential, full jitter. "Exponential Backoff And Jitter", AWS, 2015. */

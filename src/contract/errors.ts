@@ -14,8 +14,15 @@ export type DurableRunErrorCode =
   | "lease_lost"
   | "run_not_found"
   | "run_cancelled"
+  | "run_suspended"
+  | "run_exists"
   | "step_not_running"
   | "step_timeout"
+  | "step_interrupted"
+  | "step_not_due"
+  | "step_not_in_doubt"
+  | "nested_step"
+  | "branch_stopped"
   | "payload_not_json"
   | "payload_too_large"
   | "store_unavailable"
@@ -74,6 +81,62 @@ export class DurableStepTimeoutError extends DurableRunError {
   constructor(message: string) {
     super(message, "step_timeout");
   }
+}
+
+/** A worker died inside the step, whose `onInterrupted` is "fail". What it has done is not known. */
+export class DurableStepInterruptedError extends DurableRunError {
+  readonly retryable = false;
+  constructor(message: string) {
+    super(message, "step_interrupted");
+  }
+}
+
+/** The delay before the step's next attempt is not over. */
+export class DurableStepNotDueError extends DurableRunError {
+  /** By the store's clock. */
+  readonly retryAfterMs: number;
+  constructor(message: string, { retryAfterMs = 0 }: { retryAfterMs?: number }) {
+    super(message, "step_not_due");
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** A step was begun inside the function of another one, where no replay would come by. */
+export class DurableNestedStepError extends DurableRunError {
+  readonly retryable = false;
+  constructor(message: string) {
+    super(message, "nested_step");
+  }
+}
+
+/** The other branches of the group have decided its outcome; this one takes no further step. */
+export class DurableBranchStoppedError extends DurableRunError {
+  readonly retryable = false;
+  constructor(message: string) {
+    super(message, "branch_stopped");
+  }
+}
+
+/** The run was cancelled. Nothing of it will be claimed again. */
+export class DurableRunCancelledError extends DurableRunError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, "run_cancelled", options);
+  }
+}
+
+/** A step of the run is parked: see its record's `waitingFor`, resolve the step, and run it again. */
+export class DurableRunSuspendedError extends DurableRunError {
+  readonly stepIndex: number;
+  constructor(message: string, stepIndex: number) {
+    super(message, "run_suspended");
+    this.stepIndex = stepIndex;
+  }
+}
+
+/** Thrown by a step's function, it ends the step's retries at once. So does any error with `retryable: false`. */
+export class NonRetryableError extends Error {
+  override readonly name: string = "NonRetryableError";
+  readonly retryable = false;
 }
 
 /** The caller no longer holds the lease: another claim came, it lapsed, or the run ended. Nothing was changed. */
@@ -138,6 +201,16 @@ export function errorFromData(data: ErrorData): DurableRunError {
       return new DurableAwaitEventTimeoutError(message);
     case "step_timeout":
       return new DurableStepTimeoutError(message);
+    case "step_interrupted":
+      return new DurableStepInterruptedError(message);
+    case "step_not_due":
+      return new DurableStepNotDueError(message, data);
+    case "nested_step":
+      return new DurableNestedStepError(message);
+    case "branch_stopped":
+      return new DurableBranchStoppedError(message);
+    case "run_cancelled":
+      return new DurableRunCancelledError(message);
     case "lease_lost":
       return new DurableRunLeaseLostError(message);
     case "run_not_found":

@@ -31,6 +31,17 @@ export const LIMITS = {
   leaseMs: 86_400_000,
   /** A hundred years: later deadlines might be no dates. */
   timeoutMs: 3_155_760_000_000,
+  /** How often a failed step is attempted again. */
+  retries: 1_000,
+  /** How long a call may be held until there is something to answer: a minute. */
+  holdMs: 60_000,
+  /** Of a step in a branch: the names of the branches that it lies in make the most of it. */
+  pathBytes: 1_024,
+  branchNameBytes: 128,
+  /** Of a group. */
+  branches: 1_000,
+  /** Why a run was cancelled. */
+  reasonBytes: 4_096,
   /** A step's result, an event's payload, a run's input or result: 16 MiB. */
   payloadBytes: 16 * 1_024 * 1_024,
   /** A run's task or outcome, which lie in the run's own row: 256 KiB. */

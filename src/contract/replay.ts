@@ -9,6 +9,8 @@ interface StepIdentity {
   readonly intent: string;
   readonly kind: StepKind;
   readonly inputHash: string;
+  /** The position itself, when absent. */
+  readonly path?: string | null;
 }
 
 /** What is wrong, naming both sides; `null` when they match. Input hashes are compared when both sides have one. */
@@ -19,6 +21,14 @@ export function mismatch(
   asked: StepIdentity,
 ): ErrorData | null {
   const where = `step ${stepIndex} of run "${runId}"`;
+  const there = recorded.path ?? String(stepIndex);
+  const here = asked.path ?? String(stepIndex);
+  if (there !== here) {
+    return {
+      code: "step_divergence",
+      message: `${where} was recorded at path ${there}, but the code now comes there from path ${here}.`,
+    };
+  }
   if (recorded.intent !== asked.intent || recorded.kind !== asked.kind) {
     return {
       code: "step_divergence",

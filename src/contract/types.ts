@@ -11,7 +11,10 @@
 /** What a step is, for people who read a run. The engine treats all kinds alike, but for `event`, which has a deadline. */
 export type StepKind = "logic" | "llm" | "tool" | "readiness" | "deterministic" | "event";
 
-/** `pending` is reserved: no store here writes it. */
+/**
+ * `pending`: on record, with no attempt under way. It waits for its next attempt (`nextAttemptAt`), for somebody to
+ * resolve it (`inDoubt`), or, once that was done, for the task to come by again.
+ */
 export type StepStatus = "pending" | "running" | "completed" | "failed";
 
 /** A failure as it is recorded. Message and stack are cut at {@link LIMITS.errorTextBytes}. */
@@ -41,6 +44,23 @@ export interface StepRecord<T = unknown> {
   result?: T;
   /** Present when failed. */
   error?: StepError;
+  /** The failure of an earlier attempt, of a step that has not failed for good: it is under way, pending, or completed. */
+  lastError?: StepError;
+  /** Attempts since the step last failed for good: what a retry limit counts. */
+  tries?: number;
+  /** While `pending` after a failed attempt: the next one is refused before then. */
+  nextAttemptAt?: string;
+  /**
+   * A worker died inside this step, and nobody knows what it has done. `pending`: parked until {@link
+   * DurableRunStore.resolveStep}. `failed`: for good, unless resolved or begun with another policy. `running`: it is
+   * being reconciled.
+   */
+  inDoubt?: boolean;
+  /**
+   * Where the step stands in the task's tree of branches, such as "1/reviewer/0". Absent where that is the position
+   * itself, as in every run without branches.
+   */
+  path?: string;
   /** When the latest attempt began. */
   startedAt?: string;
   /** When the step completed or failed. */
@@ -61,8 +81,25 @@ export interface EventRecord {
 /** The statuses of the plain declaration: all that a claim or an end can answer with. */
 export type DeclaredRunStatus = "pending" | "running" | "completed" | "failed" | "suspended";
 
-/** `completed` and `cancelled` are final; a `failed` run may be claimed again and goes on. */
+/**
+ * `running`: claimed, and not ended; its worker may be dead. `suspended`: waits for somebody to resolve a step, with no
+ * worker. `pending`: restarted, forked or resolved, and waits for a worker. `completed` and `cancelled` are final,
+ * unless the run is restarted. All others may be claimed, `failed` included, and go on.
+ */
 export type RunStatus = DeclaredRunStatus | "cancelled";
+
+/** What a run waits for. */
+export interface RunWait {
+  stepIndex: number;
+  /**
+   * "event": somebody emits `key`. "time": a sleep ends. "retry": the delay before a step's next attempt is over.
+   * "decision": somebody calls {@link DurableRunStore.resolveStep}.
+   */
+  for: "event" | "time" | "retry" | "decision";
+  key?: string;
+  /** When the wait ends by itself. */
+  until?: string;
+}
 
 export interface RunOutcome {
   pass?: boolean;
@@ -120,8 +157,12 @@ export interface RunRecord {
    * that returned nothing leaves it present and `undefined`.
    */
   result?: unknown;
-  /** Why the run failed. */
+  /** Why the run failed, or was cancelled. */
   error?: StepError;
+  /** Present when the run waits: a run with branches may wait for several things, and work meanwhile. */
+  waitingFor?: readonly RunWait[];
+  /** The run whose steps this one began with. */
+  forkedFrom?: { runId: string; throughStep: number };
 }
 
 /** A run as a claim or an end answers it: never `cancelled`, which both refuse. */
@@ -148,6 +189,8 @@ export interface StartOrResumeResult {
    * replay as the same failure; any other failed step runs again. A plain store leaves this out.
    */
   caughtSteps?: ReadonlyArray<StepRecord>;
+  /** All other steps on record: begun, failed or pending. A plain store leaves this out, and then has no branches. */
+  openSteps?: ReadonlyArray<StepRecord>;
   leaseExpiresAt: string;
   /** The fence of this claim. Pass it to each mutation. A plain store has none. */
   fence?: number;
@@ -159,6 +202,13 @@ export interface RenewLeaseInput {
   leaseMs?: number;
   fence?: number;
 }
+
+/**
+ * What to do with a step that a worker died in: run it again; fail it with `step_interrupted`; park the run until
+ * somebody resolves the step; or begin an attempt that finds out what became of the earlier one (`inDoubt` is set in
+ * its record).
+ */
+export type InterruptionPolicy = "rerun" | "fail" | "park" | "reconcile";
 
 export interface BeginStepInput {
   runId: string;
@@ -172,6 +222,14 @@ export interface BeginStepInput {
   timeoutMs?: number;
   /** Positions of failed steps that the task has seen fail before it came here. They will replay as failures. */
   caught?: readonly number[];
+  /** {@link StepRecord.path}. Default: the position. */
+  path?: string;
+  /** Says that the step waits, until its deadline: shown in {@link RunRecord.waitingFor}. */
+  waitFor?: { kind: "event"; key: string } | { kind: "time" };
+  /** Which attempt it begins, from 1: then a late copy of this call begins no later one. */
+  attempt?: number;
+  /** Default "rerun". With any other, the begin is as durable as a completion before it is answered. */
+  onInterrupted?: InterruptionPolicy;
 }
 
 /** Completing and failing say which attempt they end, so that a late duplicate cannot end another one. */
@@ -191,6 +249,10 @@ export interface CompleteStepInput extends EndStepInput {
 
 export interface FailStepInput extends EndStepInput {
   error: StepError;
+  /** The step is to be attempted again, after so many milliseconds: it becomes `pending`. Default: it has failed. */
+  retryAfterMs?: number;
+  /** What became of an interrupted attempt is still not known. Default false. */
+  inDoubt?: boolean;
 }
 
 export interface EndRunInput {
@@ -204,6 +266,54 @@ export interface EndRunInput {
   result?: unknown;
   /** Why the run failed. */
   error?: StepError;
+}
+
+/** Leaves the run to whoever claims it next: {@link DurableRunStore.suspendRun}. */
+export interface SuspendRunInput {
+  runId: string;
+  workerId: string;
+  fence?: number;
+  requestId?: string;
+}
+
+export interface WaitForEventInput {
+  runId: string;
+  key: string;
+  /** 0 to {@link LIMITS.holdMs}. */
+  timeoutMs: number;
+  /** Nobody waits any longer: the call may be answered with `undefined` at once. */
+  signal?: AbortSignal;
+}
+
+export interface WatchLeaseInput {
+  runId: string;
+  fence: number;
+  /** 0 to {@link LIMITS.holdMs}. */
+  timeoutMs: number;
+  /** Nobody waits any longer: the call may be answered with `held: true` at once. */
+  signal?: AbortSignal;
+}
+
+/** For calls that people make: repeat one whose answer was lost with the same id. Minted when absent. */
+export interface RequestOptions {
+  requestId?: string;
+}
+
+/** How a step in doubt is resolved: with what it is to have returned, or by another attempt. */
+export type StepResolution = { result: unknown } | { rerun: true };
+
+export interface RestartRunOptions extends RequestOptions {
+  /** The first step to be run again. It must be on record. */
+  fromStep: number;
+  /** Says that this step and all after it are to be forgotten. */
+  dropLater: true;
+}
+
+export interface ForkRunOptions extends RequestOptions {
+  /** The last step to be copied. It must be on record. */
+  throughStep: number;
+  /** Results to put in place of recorded ones, by position. */
+  edits?: Readonly<Record<number, unknown>>;
 }
 
 export interface EmitEventInput {
@@ -237,16 +347,18 @@ export interface DurableRunStore {
 
   /**
    * Extends a live lease. `ok: false` when it is not the caller's, has lapsed, or the run has ended: a lapsed lease is
-   * never revived.
+   * never revived. `status` tells that the run was cancelled.
    */
-  renewLease(input: RenewLeaseInput): Promise<{ ok: boolean; leaseExpiresAt?: string }>;
+  renewLease(input: RenewLeaseInput): Promise<{ ok: boolean; leaseExpiresAt?: string; status?: "cancelled" }>;
 
   /** The step at a position, or `undefined` when it has not begun or the run is unknown. */
   loadStep(runId: string, stepIndex: number): Promise<StepRecord | undefined>;
 
   /**
-   * Records that an attempt begins and counts it. A completed step is answered unchanged: use its result.
-   * Rejects with `step_divergence` (another intent or kind stands there), `step_input_mismatch`, `lease_lost`.
+   * Records that an attempt begins and counts it. A completed step is answered unchanged: use its result. A step that a
+   * worker died in is answered as {@link BeginStepInput.onInterrupted} says, and runs only if it is `running`.
+   * Rejects with `step_divergence` (another intent, kind or path stands there), `step_input_mismatch`, `step_not_due`
+   * (with `retryAfterMs`: its next attempt is not to begin yet), `lease_lost`, `run_cancelled`.
    */
   beginStep(input: BeginStepInput): Promise<StepRecord>;
 
@@ -271,8 +383,56 @@ export interface DurableRunStore {
   /** The event under a key, or `undefined`. */
   loadEvent(runId: string, key: string): Promise<EventRecord | undefined>;
 
-  /** The run, or `undefined`. A plain store lacks it. */
+  /** The run, or `undefined`. A plain store lacks it, and all that follows but `close`. */
   loadRun?(runId: string): Promise<RunRecord | undefined>;
+
+  /**
+   * Resolves to the event as soon as it is accepted, or to `undefined` after `timeoutMs`. For stores that can tell
+   * without being asked again and again.
+   */
+  waitForEvent?(input: WaitForEventInput): Promise<EventRecord | undefined>;
+
+  /**
+   * Resolves to `held: false`, with the run's status, as soon as `fence` no longer holds the run, or to `held: true`
+   * after `timeoutMs`. A lease that lapses goes unnoticed: that is for the next claim.
+   */
+  watchLease?(input: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }>;
+
+  /**
+   * Frees the lease of a run that waits for a decision: `suspended`, or `pending` when it was made meanwhile. Rejects
+   * with `lease_lost`.
+   */
+  suspendRun?(input: SuspendRunInput): Promise<RunRecord>;
+
+  /**
+   * Cancels a run: its lease is fenced, so that a live worker's next call is refused with `run_cancelled`, and no claim
+   * succeeds. Answers the run as it then stands; one that has completed stays completed. Cancelling again changes nothing.
+   */
+  cancelRun?(runId: string, reason?: string, options?: RequestOptions): Promise<RunRecord>;
+
+  /**
+   * Frees a step in doubt: with a result, which then stands, or for another attempt. A suspended run without a further
+   * step in doubt is `pending` again. Rejects with `step_not_in_doubt`, also for a failed step whose task has gone on from
+   * that failure, or is at work.
+   */
+  resolveStep?(
+    runId: string,
+    stepIndex: number,
+    resolution: StepResolution,
+    options?: RequestOptions,
+  ): Promise<StepRecord>;
+
+  /**
+   * Forgets the steps from one on, for good, and fences a live worker, whatever the run's status was: it is `pending`,
+   * and the next claim goes on from the steps that are left. Events stay.
+   */
+  restartRun?(runId: string, options: RestartRunOptions): Promise<RunRecord>;
+
+  /**
+   * Makes a new run, `pending`, of the same manifest and the steps of another up to one; events are not copied. Rejects
+   * with `run_exists`. A fork that was cut short can be claimed by nobody: call it again with the same arguments.
+   */
+  forkRun?(runId: string, newRunId: string, options: ForkRunOptions): Promise<RunRecord>;
 
   /** Frees what the store holds in this process. Idempotent. Recorded runs stay. */
   close(): Promise<void>;

@@ -5,10 +5,12 @@
  * atomically, provided that the slice still stands.
  */
 import { emit } from "./events.ts";
+import { copy, fork, seal } from "./forks.ts";
+import { cancel, restart, suspend } from "./interventions.ts";
 import type { Decision, Op, Request, RequestOf } from "./requests.ts";
 import { claim, end, renew } from "./runs.ts";
 import type { Slice } from "./state.ts";
-import { begin, complete, fail } from "./steps.ts";
+import { begin, complete, fail, resolve } from "./steps.ts";
 
 export function decide<O extends Op>(slice: Slice, request: RequestOf<O>, now: number): Decision<O> {
   return decideAny(slice, request, now) as Decision<O>;
@@ -30,5 +32,19 @@ function decideAny(slice: Slice, request: Request, now: number): Decision {
       return end(slice.run, request, now);
     case "emit":
       return emit(slice.event, request, now);
+    case "suspend":
+      return suspend(slice.run, request, now);
+    case "cancel":
+      return cancel(slice.run, request, now);
+    case "resolve":
+      return resolve(slice, request, now);
+    case "restart":
+      return restart(slice, request, now);
+    case "fork":
+      return fork(slice.run, request, now);
+    case "copy":
+      return copy(slice.run, request);
+    case "seal":
+      return seal(slice.run, request, now);
   }
 }

@@ -3,8 +3,8 @@
  * ledger, and, as it stands, the wire format of the coordinator (R21). Flat, and made of what structured clone takes.
  */
 import type { ErrorData } from "../contract/errors.ts";
-import type { StepKind } from "../contract/types.ts";
-import type { Body, Change, EventState, RunState, StepState } from "./state.ts";
+import type { InterruptionPolicy, RunStatus, StepKind } from "../contract/types.ts";
+import type { Body, Change, EventState, RunState, StepState, Wait } from "./state.ts";
 
 interface RequestBase {
   readonly runId: string;
@@ -42,6 +42,9 @@ export interface BeginFacts {
   readonly inputHash: string;
   readonly timeoutMs: number | null;
   readonly caught: readonly number[];
+  readonly path: string;
+  readonly waitFor: Pick<Wait, "for" | "key"> | null;
+  readonly onInterrupted: InterruptionPolicy;
 }
 
 /** What a begin said, and was answered. */
@@ -54,6 +57,8 @@ export interface BeginRequest extends RequestBase, BeginFacts {
   readonly op: "begin";
   readonly fence: Fence;
   readonly stepIndex: number;
+  /** Which attempt it begins, so that a late copy begins no later one; `null` when the caller does not say. */
+  readonly attempt: number | null;
 }
 
 interface EndStepRequest extends RequestBase {
@@ -72,6 +77,9 @@ export interface CompleteRequest extends EndStepRequest {
 export interface FailRequest extends EndStepRequest {
   readonly op: "fail";
   readonly error: string;
+  /** `null`: the step has failed. */
+  readonly retryAfterMs: number | null;
+  readonly inDoubt: boolean;
 }
 
 export interface EndRequest extends RequestBase {
@@ -90,7 +98,69 @@ export interface EmitRequest extends RequestBase {
   readonly payload: Body;
 }
 
+/** The worker leaves a run that waits for a decision. */
+export interface SuspendRequest extends RequestBase {
+  readonly op: "suspend";
+  readonly workerId: string;
+  readonly fence: Fence;
+}
+
+export interface CancelRequest extends RequestBase {
+  readonly op: "cancel";
+  readonly reason: string;
+}
+
+export interface ResolveRequest extends RequestBase {
+  readonly op: "resolve";
+  readonly stepIndex: number;
+  /** `null`: another attempt. */
+  readonly result: Body | null;
+  /** Whether the task has gone on from the step's failure (R24). */
+  readonly isCaught: boolean;
+}
+
+export interface RestartRequest extends RequestBase {
+  readonly op: "restart";
+  /** The first step to be dropped. */
+  readonly stepIndex: number;
+}
+
+/** Creates a run that is filled by copies; nobody may claim it before the seal. */
+export interface ForkRequest extends RequestBase {
+  readonly op: "fork";
+  readonly manifestHash: string;
+  readonly projectId: string;
+  readonly scenarioId: string | null;
+  readonly task: string;
+  readonly input: Body;
+  readonly tags: string | null;
+  readonly sourceRunId: string;
+  readonly throughStep: number;
+}
+
+export interface CopyRequest extends RequestBase {
+  readonly op: "copy";
+  readonly fence: number;
+  readonly stepIndex: number;
+  /** As the source has it, but for the result. */
+  readonly step: StepState;
+  readonly result: Body | null;
+}
+
+/** All copies are made. */
+export interface SealRequest extends RequestBase {
+  readonly op: "seal";
+  readonly fence: number;
+}
+
 export type Request =
+  | SuspendRequest
+  | CancelRequest
+  | ResolveRequest
+  | RestartRequest
+  | ForkRequest
+  | CopyRequest
+  | SealRequest
   | ClaimRequest
   | RenewRequest
   | BeginRequest
@@ -106,9 +176,12 @@ export type RequestOf<O extends Op> = Extract<Request, { op: O }>;
 export function bodyOf(request: Request): Body | null {
   switch (request.op) {
     case "claim":
+    case "fork":
       return request.input;
     case "complete":
     case "end":
+    case "resolve":
+    case "copy":
       return request.result;
     case "emit":
       return request.payload;
@@ -121,9 +194,12 @@ export function bodyOf(request: Request): Body | null {
 export function withBody<R extends Request>(request: R, body: Body): R {
   switch (request.op) {
     case "claim":
+    case "fork":
       return { ...request, input: body };
     case "complete":
     case "end":
+    case "resolve":
+    case "copy":
       return { ...request, result: body };
     case "emit":
       return { ...request, payload: body };
@@ -135,7 +211,14 @@ export function withBody<R extends Request>(request: R, body: Body): R {
 /** `accepted`: what this request brought is what stands; else something earlier stands. */
 export interface Replies {
   claim: { readonly run: RunState };
-  renew: { readonly leaseExpiresAt: number | null };
+  suspend: { readonly run: RunState };
+  cancel: { readonly run: RunState };
+  restart: { readonly run: RunState };
+  fork: { readonly run: RunState };
+  seal: { readonly run: RunState };
+  copy: { readonly fence: number };
+  resolve: { readonly step: StepState };
+  renew: { readonly leaseExpiresAt: number | null; readonly status: RunStatus };
   begin: { readonly step: StepState };
   complete: { readonly step: StepState; readonly accepted: boolean };
   fail: { readonly step: StepState };

@@ -2,11 +2,11 @@
  * The rules of a run and its lease: claim, renew, end (R5 to R8).
  *
  * Invariants: one live lease at most; each claim raises the fence by one; a lapsed, released or foreign lease is
- * never extended; a completed or cancelled run never changes.
+ * never extended; a completed or cancelled run never changes, unless it is restarted.
  */
-import type { ClaimRequest, Decision, EndRequest, Refusal, RenewRequest } from "./requests.ts";
+import type { ClaimRequest, Decision, EndRequest, ForkRequest, Refusal, RenewRequest } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
-import type { KeptManifest, RunState } from "./state.ts";
+import type { KeptManifest, RunState, Wait } from "./state.ts";
 import { leaseIsLive, leaseLeftMs } from "./state.ts";
 
 export function claim(run: RunState | null, request: ClaimRequest, now: number): Decision<"claim"> {
@@ -19,8 +19,12 @@ export function claim(run: RunState | null, request: ClaimRequest, now: number):
     );
   }
   if (run.status === "completed") return accept({ run });
-  if (run.status === "cancelled") {
-    return refuse("run_cancelled", `run "${run.runId}" was cancelled. Start a new run, with a new run id.`);
+  if (run.status === "cancelled") return cancelled(run);
+  if (run.forkedFrom?.copying) {
+    return refuse(
+      "lease_held",
+      `run "${run.runId}" is being forked from run "${run.forkedFrom.runId}". If that was cut short, fork it again.`,
+    );
   }
   if (run.claimRequestId === request.requestId) return accept({ run });
   const retryAfterMs = leaseLeftMs(run, now);
@@ -38,26 +42,20 @@ export function claim(run: RunState | null, request: ClaimRequest, now: number):
 export function renew(run: RunState | null, request: RenewRequest, now: number): Decision<"renew"> {
   if (run === null) return unknownRun(request.runId);
   const mine = run.workerId === request.workerId && (request.fence === null || request.fence === run.fence);
-  if (!mine || !leaseIsLive(run, now)) return accept({ leaseExpiresAt: null });
+  if (!mine || !leaseIsLive(run, now)) return accept({ leaseExpiresAt: null, status: run.status });
   const leaseExpiresAt = now + request.leaseMs;
   return accept(
-    { leaseExpiresAt },
+    { leaseExpiresAt, status: run.status },
     { run: { ...run, leaseExpiresAt, leaseMs: request.leaseMs, updatedAt: now } },
   );
 }
 
 export function end(run: RunState | null, request: EndRequest, now: number): Decision<"end"> {
   if (run === null) return unknownRun(request.runId);
-  const lost = fencedOut(run, request.fence);
+  const lost = fencedOut(run, request.fence) ?? notTheHolder(run, request.workerId);
   if (lost) return lost;
-  if (run.workerId !== request.workerId) {
-    return refuse(
-      "lease_lost",
-      `worker "${request.workerId}" does not hold run "${run.runId}": worker "${run.workerId}" claimed it since.`,
-    );
-  }
   if (run.status !== "running") {
-    return run.status === request.status ? accept({ run, accepted: false }) : ended(run);
+    return run.status === request.status ? accept({ run, accepted: false }) : notRunning(run);
   }
   const next: RunState = {
     ...run,
@@ -68,6 +66,7 @@ export function end(run: RunState | null, request: EndRequest, now: number): Dec
     outcome: request.outcome,
     result: request.result,
     error: request.error,
+    waits: [],
   };
   return accept({ run: next, accepted: true }, { run: next });
 }
@@ -81,6 +80,7 @@ export function lapse(run: RunState, now: number): RunState | null {
 /** R5: the refusal of a caller whose fence is not the run's, or `null`. */
 export function fencedOut(run: RunState, fence: number | null): Refusal | null {
   if (fence === null || fence === run.fence) return null;
+  if (run.status === "cancelled") return cancelled(run);
   return refuse(
     "lease_lost",
     `the lease of run "${run.runId}" under fence ${fence} is lost: the run stands at fence ${run.fence}, ` +
@@ -88,12 +88,36 @@ export function fencedOut(run: RunState, fence: number | null): Refusal | null {
   );
 }
 
-/** The refusal of whoever would change a run that has ended. */
-export function ended(run: RunState): Refusal {
+/** The refusal of a caller without a fence that did not claim the run last, or `null`. */
+export function notTheHolder(run: RunState, workerId: string): Refusal | null {
+  if (run.workerId === workerId) return null;
   return refuse(
     "lease_lost",
-    `run "${run.runId}" is ${run.status}, and its lease was released when it ended.`,
+    `worker "${workerId}" does not hold run "${run.runId}": worker "${run.workerId}" claimed it since.`,
   );
+}
+
+/** The refusal of whoever would work on a run that is not running. */
+export function notRunning(run: RunState): Refusal {
+  if (run.status === "cancelled") return cancelled(run);
+  return refuse("lease_lost", `run "${run.runId}" is ${run.status}, and its lease was released.`);
+}
+
+function cancelled(run: RunState): Refusal {
+  return refuse(
+    "run_cancelled",
+    `run "${run.runId}" was cancelled. Start a new run, with a new run id, or restart it from a step.`,
+  );
+}
+
+/** A run whose waits at one step, and in the branches below it, are over; with a new one there, if there is one. */
+export function withWait(run: RunState, at: Pick<Wait, "stepIndex" | "path">, wait: Wait | null): RunState {
+  const below = `${at.path}/`;
+  const others = run.waits.filter(
+    ({ stepIndex, path }) => stepIndex !== at.stepIndex && !path.startsWith(below),
+  );
+  if (wait === null && others.length === run.waits.length) return run;
+  return { ...run, waits: wait === null ? others : [...others, wait] };
 }
 
 export function unknownRun(runId: string): Refusal {
@@ -102,9 +126,21 @@ export function unknownRun(runId: string): Refusal {
 
 /** What a claim keeps of the run; its fence goes up by one. */
 type Claimed = KeptManifest &
-  Pick<RunState, "runId" | "manifestHash" | "projectId" | "scenarioId" | "fence" | "takeovers" | "createdAt">;
+  Pick<
+    RunState,
+    | "runId"
+    | "manifestHash"
+    | "projectId"
+    | "scenarioId"
+    | "fence"
+    | "takeovers"
+    | "createdAt"
+    | "waits"
+    | "interventions"
+    | "forkedFrom"
+  >;
 
-function newRun(request: ClaimRequest, now: number): Claimed {
+export function newRun(request: ClaimRequest | ForkRequest, now: number): Claimed {
   return {
     runId: request.runId,
     manifestHash: request.manifestHash,
@@ -116,6 +152,9 @@ function newRun(request: ClaimRequest, now: number): Claimed {
     fence: 0,
     takeovers: 0,
     createdAt: now,
+    waits: [],
+    interventions: [],
+    forkedFrom: null,
   };
 }
 

@@ -17,6 +17,22 @@ export interface KeptManifest {
   readonly tags: string | null;
 }
 
+/** What a run waits for, at one of its steps. */
+export interface Wait {
+  readonly stepIndex: number;
+  readonly path: string;
+  readonly for: "event" | "time" | "retry" | "decision";
+  readonly key: string | null;
+  readonly until: number | null;
+}
+
+/** Where a forked run comes from. `copying`: its steps are not all there yet, and nobody may claim it. */
+export interface ForkOrigin {
+  readonly runId: string;
+  readonly throughStep: number;
+  readonly copying: boolean;
+}
+
 /** All that rules and callers need of a run. */
 export interface RunView {
   readonly runId: string;
@@ -24,11 +40,12 @@ export interface RunView {
   readonly projectId: string;
   readonly scenarioId: string | null;
   readonly status: RunStatus;
-  /** R5: grows by one at each claim. */
+  /** R5: grows by one at each claim, and at whatever else fences a worker out. */
   readonly fence: number;
   readonly takeovers: number;
   /** Who claimed last. It holds the lease while `leaseExpiresAt` is set and ahead. */
   readonly workerId: string;
+  /** The request that minted the fence. */
   readonly claimRequestId: string;
   readonly leaseMs: number;
   /** `null` once the run has ended. */
@@ -41,19 +58,31 @@ export interface RunView {
   readonly result: Body | null;
   /** JSON text of a StepError. */
   readonly error: string | null;
+  readonly waits: readonly Wait[];
+  /** The requests of the latest cancels, restarts and decisions: repeated late, they change nothing again. */
+  readonly interventions: readonly string[];
+  readonly forkedFrom: ForkOrigin | null;
 }
 
 export interface RunState extends RunView, KeptManifest {}
 
 export interface StepState {
   readonly stepIndex: number;
+  /** The step's place in the tree of branches; outside of any, the position as text. */
+  readonly path: string;
   readonly intent: string;
   readonly kind: StepKind;
   readonly inputHash: string;
   readonly status: StepStatus;
   readonly attempts: number;
+  /** Attempts since the step last failed for good. */
+  readonly tries: number;
+  /** While pending after a failed attempt. */
+  readonly nextAttemptAt: number | null;
+  /** A worker died in it, and what it did is not known. */
+  readonly inDoubt: boolean;
   readonly result: Body | null;
-  /** JSON text of a StepError. */
+  /** JSON text of a StepError: of the latest attempt that failed. */
   readonly error: string | null;
   /** R24: positions of the failed steps that the task had seen when it began this one. */
   readonly caught: readonly number[];
@@ -83,6 +112,8 @@ export interface Slice {
 /** What a decision writes: whole new records. Empty when nothing changes. */
 export interface Change {
   readonly run?: RunState;
+  /** Steps from this position on are deleted. */
+  readonly dropFrom?: number;
   readonly step?: StepState;
   readonly event?: EventState;
 }

@@ -1,8 +1,9 @@
 /**
- * The rules of a step: begin, complete, fail (R5, R16, R23, R24).
+ * The rules of a step: begin, complete, fail, resolve (R5, R16, R23, R24, R30, R31).
  *
  * Invariants: a completed step never changes; an attempt is counted once, however often its begin is repeated; a
- * step's intent, kind and (once given) deadline and input hash are those of its first begin.
+ * step's intent, kind, path and (once given) deadline and input hash are those of its first begin; no attempt begins
+ * before its time; a step that a worker died in runs again only where its policy says so, or somebody has decided it.
  */
 import { mismatch } from "../contract/replay.ts";
 import type {
@@ -12,10 +13,13 @@ import type {
   Decision,
   FailRequest,
   Refusal,
+  ResolveRequest,
 } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
-import { ended, fencedOut, unknownRun } from "./runs.ts";
-import type { RunState, Slice, StepState } from "./state.ts";
+import { isRepeated, stillForked, waitsForDecision, withIntervention } from "./interventions.ts";
+import { fencedOut, notRunning, unknownRun, withWait } from "./runs.ts";
+import type { Change, RunState, Slice, StepState, Wait } from "./state.ts";
+import { leaseIsLive } from "./state.ts";
 
 export function begin({ run, step }: Slice, request: BeginRequest, now: number): Decision<"begin"> {
   if (run === null) return unknownRun(request.runId);
@@ -25,36 +29,86 @@ export function begin({ run, step }: Slice, request: BeginRequest, now: number):
   const differs = step && divergence(run, step, request);
   if (differs) return differs;
   if (step?.status === "completed") return accept({ step });
-  if (run.status !== "running") return ended(run);
+  if (run.status !== "running") return notRunning(run);
+  const { onInterrupted, attempt } = request;
+  if (step && attempt !== null && attempt <= step.attempts) return beginIsLate(request, step);
+  if (step && isInDoubt(step) && (onInterrupted === "fail" || onInterrupted === "park")) {
+    const next = heldBack(run, step, request, now);
+    return accept(
+      { step: next },
+      changed(run, next, next.status === "pending" ? waiting(next, "decision") : null),
+    );
+  }
+  const waitMs = (step?.nextAttemptAt ?? 0) - now;
+  if (waitMs > 0) return notDue(request, waitMs);
   const next = nextAttempt(run, step, request.stepIndex, request, now);
-  return accept({ step: next }, { step: next });
+  return accept({ step: next }, changed(run, next, waitOf(next, request)));
 }
 
 export function complete(slice: Slice, request: CompleteRequest, now: number): Decision<"complete"> {
   const found = runningStep(slice, request);
   if (!found.ok) return found;
-  const { step } = found;
+  const { run, step } = found;
   if (step.status === "completed") return accept({ step, accepted: false });
-  if (step.status === "failed")
-    return notRunning(request, `attempt ${step.attempts} has failed; begin it again first`);
-  const next: StepState = {
-    ...step,
-    status: "completed",
-    result: request.result,
-    error: null,
-    completedAt: now,
-  };
-  return accept({ step: next, accepted: true }, { step: next });
+  if (step.status !== "running")
+    return stepNotRunning(request, `attempt ${step.attempts} has failed; begin it again first`);
+  const next = completed(step, request.result, now);
+  return accept({ step: next, accepted: true }, changed(run, next));
 }
 
 export function fail(slice: Slice, request: FailRequest, now: number): Decision<"fail"> {
   const found = runningStep(slice, request);
   if (!found.ok) return found;
-  const { step } = found;
-  if (step.status === "completed") return notRunning(request, "it has completed, and its result stands");
-  if (step.status === "failed") return accept({ step });
-  const next: StepState = { ...step, status: "failed", result: null, error: request.error, completedAt: now };
-  return accept({ step: next }, { step: next });
+  const { run, step } = found;
+  if (step.status === "completed") return stepNotRunning(request, "it has completed, and its result stands");
+  if (step.status !== "running") return accept({ step });
+  const { retryAfterMs, error, inDoubt } = request;
+  const nextAttemptAt = retryAfterMs === null ? null : now + retryAfterMs;
+  const status = nextAttemptAt === null ? "failed" : "pending";
+  const next: StepState = { ...step, status, result: null, error, inDoubt, nextAttemptAt, completedAt: now };
+  const wait = nextAttemptAt === null ? null : { ...waiting(next, "retry"), until: nextAttemptAt };
+  return accept({ step: next }, changed(run, next, wait));
+}
+
+/** Frees a step in doubt: with a result, or for another attempt. */
+export function resolve({ run, step }: Slice, request: ResolveRequest, now: number): Decision<"resolve"> {
+  if (run === null) return unknownRun(request.runId);
+  if (step && isRepeated(run, request)) return accept({ step });
+  if (run.forkedFrom?.copying) return stillForked(run);
+  const why = whyNotToResolve(run, step, request, now);
+  if (step === null || why !== null) {
+    const { runId, stepIndex } = request;
+    return refuse(
+      "step_not_in_doubt",
+      `step ${stepIndex} of run "${runId}" ${why}: there is nothing to resolve.`,
+    );
+  }
+  const undecided: StepState = { ...step, fence: run.fence, beginRequestId: request.requestId };
+  const next: StepState =
+    request.result === null
+      ? { ...undecided, status: "pending", tries: 0, inDoubt: false, nextAttemptAt: null, completedAt: null }
+      : completed(undecided, request.result, now);
+  const left = withWait(run, next, null);
+  const freed = left.status === "suspended" && !waitsForDecision(left);
+  const status = freed ? "pending" : left.status;
+  const interventions = withIntervention(run, request.requestId);
+  return accept({ step: next }, { step: next, run: { ...left, status, interventions, updatedAt: now } });
+}
+
+/** `null`: it may be resolved. A failure that the task has seen, or is about to see, is what it goes on from (R24). */
+function whyNotToResolve(
+  run: RunState,
+  step: StepState | null,
+  { isCaught }: ResolveRequest,
+  now: number,
+): string | null {
+  if (step === null) return "is not on record";
+  if (run.status === "completed" || run.status === "cancelled") return `is of a run that is ${run.status}`;
+  if (!step.inDoubt) return "is not in doubt";
+  if (step.status === "running") return "is being reconciled";
+  if (step.status === "failed" && isCaught) return "has failed, and the task has gone on from that";
+  if (step.status === "failed" && leaseIsLive(run, now)) return "has failed, and the task is at work";
+  return null;
 }
 
 /** R24: the failed steps that a later step's begin says the task had caught. They replay as failures. */
@@ -68,7 +122,7 @@ export function caughtFailures(steps: Iterable<StepState>): StepState[] {
 function runningStep(
   { run, step }: Slice,
   request: CompleteRequest | FailRequest,
-): { ok: true; step: StepState } | Refusal {
+): { ok: true; run: RunState; step: StepState } | Refusal {
   if (run === null) return unknownRun(request.runId);
   const lost = fencedOut(run, request.fence);
   if (lost) return lost;
@@ -83,13 +137,14 @@ function runningStep(
     const deadlineAt = step?.deadlineAt ?? begun.deadlineAt;
     current = { ...next, deadlineAt, attempts: Math.max(next.attempts, request.attempt ?? 0) };
   }
-  if (current === null) return notRunning(request, "no such step has begun");
+  if (current === null) return stepNotRunning(request, "no such step has begun");
   if (current.status !== "completed" && request.attempt !== null && request.attempt < current.attempts) {
     const now = `attempt ${current.attempts} is ${current.status}`;
-    return notRunning(request, `attempt ${request.attempt} is over; ${now}`);
+    return stepNotRunning(request, `attempt ${request.attempt} is over; ${now}`);
   }
-  if (run.status !== "running" && current.status === "running") return ended(run);
-  return { ok: true, step: { ...current, fence: current.status === "running" ? run.fence : current.fence } };
+  if (run.status !== "running" && current.status === "running") return notRunning(run);
+  const fence = current.status === "running" ? run.fence : current.fence;
+  return { ok: true, run, step: { ...current, fence } };
 }
 
 function nextAttempt(
@@ -102,14 +157,18 @@ function nextAttempt(
   const firstDeadline = facts.timeoutMs === null ? null : now + facts.timeoutMs;
   return {
     stepIndex,
+    path: facts.path,
     intent: facts.intent,
     kind: facts.kind,
     inputHash: step?.inputHash || facts.inputHash,
     status: "running",
     attempts: (step?.attempts ?? 0) + 1,
+    tries: step === null || step.status === "failed" ? 1 : step.tries + 1,
+    nextAttemptAt: null,
+    inDoubt: step !== null && isInDoubt(step) && facts.onInterrupted === "reconcile",
     result: null,
-    error: null,
-    caught: [...new Set([...(step?.caught ?? []), ...facts.caught])],
+    error: step?.error ?? null,
+    caught: withCaught(step, facts),
     deadlineAt: step?.deadlineAt ?? firstDeadline,
     startedAt: now,
     completedAt: null,
@@ -119,13 +178,76 @@ function nextAttempt(
   };
 }
 
+/** A step that a worker died in, and that is not to run: failed for good, or parked. */
+function heldBack(run: RunState, step: StepState, request: BeginRequest, now: number): StepState {
+  const { fence } = run;
+  const begun = { fence, beginRequestId: request.requestId, caught: withCaught(step, request) };
+  const held: StepState = { ...step, ...begun, inDoubt: true, nextAttemptAt: null };
+  if (request.onInterrupted === "park") {
+    const tries = step.status === "failed" ? 0 : step.tries;
+    return { ...held, status: "pending", tries, completedAt: null };
+  }
+  if (step.status === "failed") return held;
+  const error = {
+    name: "DurableStepInterruptedError",
+    message:
+      `step ${step.stepIndex} ("${step.intent}") was interrupted in attempt ${step.attempts}, when worker ` +
+      `"${step.workerId}" died or lost the run. What it has done is not known.`,
+    code: "step_interrupted",
+  };
+  return { ...held, status: "failed", error: JSON.stringify(error), completedAt: now };
+}
+
+function completed(step: StepState, result: StepState["result"], now: number): StepState {
+  return { ...step, status: "completed", result, inDoubt: false, nextAttemptAt: null, completedAt: now };
+}
+
+/** Whoever begins a step that is running takes over from somebody who died in it. */
+function isInDoubt(step: StepState): boolean {
+  return step.status === "running" || step.inDoubt;
+}
+
+function withCaught(step: StepState | null, { caught }: BeginFacts): number[] {
+  return [...new Set([...(step?.caught ?? []), ...caught])];
+}
+
+/** The change of a step, and of its run, where that no longer waits for the same. */
+function changed(run: RunState, step: StepState, wait: Wait | null = null): Change {
+  const next = withWait(run, step, wait);
+  return next === run ? { step } : { step, run: next };
+}
+
+function waiting({ stepIndex, path }: StepState, what: Wait["for"]): Wait {
+  return { stepIndex, path, for: what, key: null, until: null };
+}
+
+function waitOf(step: StepState, { waitFor }: BeginRequest): Wait | null {
+  if (waitFor === null) return null;
+  return { ...waiting(step, waitFor.for), key: waitFor.key, until: step.deadlineAt };
+}
+
 /** R23: the refusal when the record and the code disagree on what this step is; else `null`. */
 function divergence(run: RunState, step: StepState, facts: BeginFacts): Refusal | null {
   const error = mismatch(run.runId, step.stepIndex, step, facts);
   return error && { ok: false, error };
 }
 
-function notRunning(request: CompleteRequest | FailRequest, why: string): Refusal {
+function notDue({ runId, stepIndex, intent }: BeginRequest, retryAfterMs: number): Refusal {
+  return refuse(
+    "step_not_due",
+    `the next attempt of step ${stepIndex} ("${intent}") of run "${runId}" is due in ${retryAfterMs} ms.`,
+    { retryAfterMs },
+  );
+}
+
+function beginIsLate({ runId, stepIndex, attempt }: BeginRequest, { attempts }: StepState): Refusal {
+  return refuse(
+    "step_not_running",
+    `attempt ${attempt} of step ${stepIndex} of run "${runId}" has been begun: the step is at attempt ${attempts}.`,
+  );
+}
+
+function stepNotRunning(request: CompleteRequest | FailRequest, why: string): Refusal {
   return refuse(
     "step_not_running",
     `cannot ${request.op} step ${request.stepIndex} of run "${request.runId}": ${why}.`,
