@@ -27,6 +27,12 @@ export function answerOf(cache: RunCache, op: Op, reply: Replies[Op]): Answers[O
       const { event, accepted, isNew } = reply as Replies["emit"];
       return { event: isNew ? { ...event, payload: { text: "" } } : event, accepted, isNew };
     }
+    case "suspend":
+    case "cancel":
+    case "restart":
+    case "fork":
+    case "seal":
+      return { run: viewOf((reply as Replies["cancel"]).run), stepCount: cache.stepCount() };
     default:
       return reply as Answers[Op];
   }

@@ -22,15 +22,10 @@ import {
 } from "../stores/sql/rows.ts";
 import { inParams } from "../stores/sql/params.ts";
 import * as statements from "../stores/sql/statements.ts";
+import type { DroppedSteps, HeldRows } from "./dirty.ts";
+import { DirtyRows } from "./dirty.ts";
 import type { SyncStorage } from "./schema.ts";
-import { migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
-
-/** Rows that D1 may not hold, or does hold, by key, each with its revision. */
-export interface RowRevisions {
-  run: number | null;
-  readonly steps: Map<number, number>;
-  readonly events: Map<string, number>;
-}
+import { deleteMeta, migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
 
 /**
  * Revisions that a rebuilt cache leaves out: more than an object can have used without D1 hearing of it, so that a batch
@@ -55,7 +50,7 @@ export class RunCache {
   #revision = 0;
   /** R16: begins that no commit has taken along yet. */
   readonly #unsaved = new Map<number, StepState & Revised>();
-  readonly #dirty: RowRevisions = { run: null, steps: new Map(), events: new Map() };
+  readonly #dirty = new DirtyRows();
   /** D1 holds every revision up to here; and what storage says of that. */
   #recordedRevision = 0;
   #savedWatermark = 0;
@@ -96,12 +91,12 @@ export class RunCache {
     return this.#revision;
   }
 
-  get dirty(): Readonly<RowRevisions> {
+  get dirty(): HeldRows & { readonly size: number } {
     return this.#dirty;
   }
 
   get isDirty(): boolean {
-    return this.#dirty.run !== null || this.#dirty.steps.size > 0 || this.#dirty.events.size > 0;
+    return this.#dirty.size > 0;
   }
 
   get hasUnsaved(): boolean {
@@ -126,12 +121,16 @@ export class RunCache {
   /** Persists a change, its chunks, and what was begun lazily, in one transaction. `record: false` for what D1 need not know. */
   commit(change: Change, chunks: readonly Chunk[] = [], { record = true } = {}): void {
     const revision = this.#revision + 1;
-    const begun = [...this.#unsaved.values()].filter((step) => step.stepIndex !== change.step?.stepIndex);
+    const dropped = this.#droppedBy(change);
+    const begun = [...this.#unsaved.values()].filter(
+      ({ stepIndex }) => stepIndex !== change.step?.stepIndex && stepIndex < (change.dropFrom ?? Infinity),
+    );
     const mark = this.#recordedRevision >= this.#savedWatermark + WATERMARK_STRIDE;
     this.#write(() => {
       for (const chunk of chunks) this.#saveChunk(chunk);
       this.#saveSteps(begun);
       if (change.run) this.#saveRun({ ...change.run, revision });
+      if (dropped) this.#dropSteps(dropped);
       if (change.step) this.#saveSteps([{ ...change.step, revision }]);
       if (change.event) this.#saveEvents([{ ...change.event, revision }]);
       if (mark) writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
@@ -139,12 +138,10 @@ export class RunCache {
     if (mark) this.#savedWatermark = this.#recordedRevision;
     this.#revision = revision;
     this.#unsaved.clear();
-    for (const step of begun) this.#dirty.steps.set(step.stepIndex, step.revision);
+    for (const step of begun) this.#dirty.noteStep(step.stepIndex, step.revision);
     if (change.run) this.#run = { ...change.run, revision };
-    if (!record) return;
-    if (change.run) this.#dirty.run = revision;
-    if (change.step) this.#dirty.steps.set(change.step.stepIndex, revision);
-    if (change.event) this.#dirty.events.set(change.event.key, revision);
+    if (dropped) this.#dirty.noteDropped(dropped);
+    if (record) this.#dirty.noteChange(change, revision);
   }
 
   /** Saves begins that are in memory alone. */
@@ -153,7 +150,7 @@ export class RunCache {
     if (begun.length === 0) return;
     this.#write(() => this.#saveSteps(begun));
     this.#unsaved.clear();
-    for (const step of begun) this.#dirty.steps.set(step.stepIndex, step.revision);
+    for (const step of begun) this.#dirty.noteStep(step.stepIndex, step.revision);
   }
 
   /** Takes over rows from D1, as recorded. The run's row goes in last, with `finishAdopting`, and makes them count. */
@@ -185,10 +182,11 @@ export class RunCache {
   }
 
   /** Marks rows as held by D1, unless they have changed since those revisions were read. */
-  markRecorded(held: RowRevisions): void {
-    if (this.#dirty.run !== null && held.run !== null && this.#dirty.run <= held.run) this.#dirty.run = null;
-    settle(this.#dirty.steps, held.steps);
-    settle(this.#dirty.events, held.events);
+  markRecorded(held: HeldRows): void {
+    if (held.dropped !== null && held.dropped === this.#dirty.dropped) {
+      this.#write(() => deleteMeta(this.#storage.sql, "dropped_from", "dropped_below_fence"));
+    }
+    this.#dirty.settle(held);
   }
 
   /** D1 holds every revision up to this one. */
@@ -215,13 +213,13 @@ export class RunCache {
       );
       sql.exec("DELETE FROM durable_events");
       this.#saveEvents(kept);
+      deleteMeta(sql, "dropped_from", "dropped_below_fence");
       writeMeta(sql, "base_revision", this.#revision);
     });
     this.#epoch += 1;
     this.#run = null;
     this.#unsaved.clear();
-    this.#dirty.run = null;
-    this.#dirty.steps.clear();
+    this.#dirty.clearClaimed();
     this.#adopted = { runRevision: 0, base: 0 };
   }
 
@@ -235,9 +233,7 @@ export class RunCache {
     this.#savedWatermark = 0;
     this.#adopted = { runRevision: 0, base: 0 };
     this.#unsaved.clear();
-    this.#dirty.run = null;
-    this.#dirty.steps.clear();
-    this.#dirty.events.clear();
+    this.#dirty.clear();
   }
 
   step(stepIndex: number): (StepState & Revised) | null {
@@ -314,17 +310,32 @@ export class RunCache {
   #loadDirty(): void {
     const { sql } = this.#storage;
     const mark = this.#recordedRevision;
-    if (this.#run && this.#run.revision > mark) this.#dirty.run = this.#run.revision;
+    if (this.#run && this.#run.revision > mark) this.#dirty.noteRun(this.#run.revision);
+    const from = readMeta(sql, "dropped_from");
+    const belowFence = readMeta(sql, "dropped_below_fence");
+    if (from !== undefined && belowFence !== undefined) this.#dirty.noteDropped({ from, belowFence });
     const steps = sql.exec<{ step_index: number; revision: number }>(
       "SELECT step_index, revision FROM durable_steps WHERE revision > ?1",
       mark,
     );
-    for (const row of steps) this.#dirty.steps.set(row.step_index, row.revision);
+    for (const row of steps) this.#dirty.noteStep(row.step_index, row.revision);
     const events = sql.exec<{ key: string; revision: number }>(
       "SELECT key, revision FROM durable_events WHERE revision > ?1",
       mark,
     );
-    for (const row of events) this.#dirty.events.set(row.key, row.revision);
+    for (const row of events) this.#dirty.noteEvent(row.key, row.revision);
+  }
+
+  #droppedBy({ run, dropFrom }: Change): DroppedSteps | null {
+    if (run === undefined || dropFrom === undefined) return null;
+    return { from: dropFrom, belowFence: run.fence };
+  }
+
+  #dropSteps({ from, belowFence }: DroppedSteps): void {
+    const { sql } = this.#storage;
+    sql.exec(statements.DELETE_STEPS, this.#runId, from, belowFence);
+    writeMeta(sql, "dropped_from", from);
+    writeMeta(sql, "dropped_below_fence", belowFence);
   }
 
   #write(writes: () => void): void {
@@ -353,11 +364,5 @@ export class RunCache {
 
   #saveChunk({ ref, chunk, text }: Chunk): void {
     this.#storage.sql.exec(statements.INSERT_CHUNK, this.#runId, ref, chunk, text);
-  }
-}
-
-function settle<K>(dirty: Map<K, number>, held: Map<K, number>): void {
-  for (const [key, revision] of held) {
-    if ((dirty.get(key) ?? Infinity) <= revision) dirty.delete(key);
   }
 }

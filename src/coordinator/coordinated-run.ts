@@ -8,19 +8,24 @@ import type { Clock } from "../contract/clock.ts";
 import { backoffMs, withDeadline } from "../contract/clock.ts";
 import { DurableRunError, DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
+import { LIMITS } from "../contract/limits.ts";
+import type { RunStatus } from "../contract/types.ts";
 import { decide } from "../ledger/decide.ts";
 import type { Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
 import { lapse } from "../ledger/runs.ts";
-import type { EventState, StepState } from "../ledger/state.ts";
+import type { Change, EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import { WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { StaleSliceError } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import { lostLease } from "../stores/journal.ts";
 import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
+import { eventTopic, LEASE_TOPIC, Waiters } from "../stores/waiters.ts";
 import { answerOf, viewOf } from "./answers.ts";
 import { RunCache } from "./cache.ts";
+import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
@@ -62,6 +67,7 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #record: RecordInput;
   readonly #recorder: Recorder;
   readonly #readiness: Readiness;
+  readonly #waiters = new Waiters();
   #gathering = false;
   /** Whether the run's row is as a rebuild found it: what became of it since is not for this object to say. */
   #isAdopted = false;
@@ -84,6 +90,8 @@ export class CoordinatedRun implements CoordinatorReads {
         this.#since = this.#now();
         this.#arm();
       },
+      // What D1 has heard of elsewhere may be what somebody waits for.
+      onReady: () => this.#waiters.wakeAll(),
       onEmptied: () => {
         this.#recorder.forget();
         this.#isAdopted = false;
@@ -102,7 +110,7 @@ export class CoordinatedRun implements CoordinatorReads {
       }
       const { request, body, ack } = message;
       const whole = body ? withBody(request, { text: new TextDecoder().decode(body) }) : request;
-      return this.#submitWhole(whole, ack);
+      return this.#submitWhole(filledIn(whole), ack);
     });
   }
 
@@ -125,6 +133,27 @@ export class CoordinatedRun implements CoordinatorReads {
     return this.#read(() => this.#cache.event(key));
   }
 
+  readManifest(): Promise<Envelope<KeptManifest | null>> {
+    return this.#read(() => {
+      const { run } = this.#cache;
+      return run === null ? null : { task: run.task, input: run.input, tags: run.tags };
+    });
+  }
+
+  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
+    return this.#read(async () => {
+      const look = () => this.#cache.event(key) ?? undefined;
+      return (await this.#held(eventTopic(key), timeoutMs, look)) ?? null;
+    });
+  }
+
+  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
+    return this.#read(async () => {
+      const look = () => lostLease(this.#cache.run, fence);
+      return (await this.#held(LEASE_TOPIC, timeoutMs, look)) ?? { held: true };
+    });
+  }
+
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
     return this.#read(async () => {
       const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
@@ -136,9 +165,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /** How many rows D1 does not hold yet. */
   lag(): Promise<Envelope<{ rows: number }>> {
-    const { run, steps, events } = this.#cache.dirty;
-    const rows = (run === null ? 0 : 1) + steps.size + events.size;
-    return this.#envelope(async () => ({ ok: true, value: { rows } }));
+    return this.#envelope(async () => ({ ok: true, value: { rows: this.#cache.dirty.size } }));
   }
 
   /** R18: does what is due and arms the next alarm. Never throws. */
@@ -162,16 +189,23 @@ export class CoordinatedRun implements CoordinatorReads {
   async #submitWhole(request: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
     for (let round = 1; ; round += 1) {
       try {
-        while (!this.#readiness.isReady(request.op)) await this.#readiness.prepare();
+        for (let work = this.#toDoBefore(request); work !== null; work = this.#toDoBefore(request))
+          await work;
         const answer = await this.#apply(request, ack);
         if (!isRefusedRenewal(request, answer) || this.#readiness.isReady("end")) return answer;
         // Storage that was restored may know an old lease: D1 is asked before a renewal is refused.
         await this.#readiness.prepare();
       } catch (error) {
-        const again = request.op === "claim" || request.op === "emit";
-        if (!(error instanceof StaleSliceError) || !again || round >= MAX_ROUNDS) throw error;
+        if (!(error instanceof StaleSliceError) || !NEED_NO_FENCE.has(request.op) || round >= MAX_ROUNDS)
+          throw error;
       }
     }
+  }
+
+  /** `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next. */
+  #toDoBefore(request: Request): Promise<void> | null {
+    if (!this.#readiness.isReady(request.op)) return this.#readiness.prepare();
+    return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#flush() : null;
   }
 
   /** The synchronous block (R11), then the wait that the policy asks for. */
@@ -180,11 +214,13 @@ export class CoordinatedRun implements CoordinatorReads {
     const decision = decide<Op>(this.#cache.slice(request), request, this.#now());
     if (!decision.ok) return decision;
     const { change, reply } = decision;
-    if (change.step && mayLieInMemory(request)) {
+    if (change.step && mayLieInMemory(request, change)) {
       this.#cache.applyLazily(change.step);
     } else if (change.run || change.step || change.event) {
       this.#cache.commit(change, chunks, { record: request.op !== "renew" });
       if (change.run) this.#isAdopted = false;
+      if (change.run) this.#waiters.wake(LEASE_TOPIC);
+      if (change.event) this.#waiters.wake(eventTopic(change.event.key));
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
@@ -281,6 +317,15 @@ export class CoordinatedRun implements CoordinatorReads {
     };
   }
 
+  /** Holds a call until there is something to find. What is woken looks at the cache as it then is. */
+  async #held<T>(topic: string, timeoutMs: number, look: () => T | undefined): Promise<T | undefined> {
+    const limit = { clock: this.#input.clock, timeoutMs: Math.min(timeoutMs, LIMITS.holdMs) };
+    const lookHere = (): T | undefined => (this.#readiness.isReady("read") ? look() : undefined);
+    const found = await this.#waiters.until(topic, limit, lookHere);
+    while (found === undefined && !this.#readiness.isReady("read")) await this.#readiness.prepare();
+    return found ?? look();
+  }
+
   #read<T>(read: () => T | Promise<T>): Promise<Envelope<T>> {
     return this.#envelope(async () => {
       while (!this.#readiness.isReady("read")) await this.#readiness.prepare();
@@ -305,15 +350,24 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 }
 
-/** R16: a begin may wait for the next commit, unless it brings what nothing else will say again. */
-function mayLieInMemory(request: Request): boolean {
-  return request.op === "begin" && request.timeoutMs === null && request.caught.length === 0;
+/** What is asked for by nobody who works on the run, and so is decided again over what D1 has. */
+const NEED_NO_FENCE: ReadonlySet<Op> = new Set(["claim", "emit", "cancel", "resolve", "restart", "fork"]);
+
+function mayDrop({ op }: Request): boolean {
+  return op === "restart" || op === "fork";
 }
 
-/** R14: what is acknowledged under "record" only once D1 has it. */
+/** R16: a begin may wait for the next commit, unless it brings what nothing else will say again. */
+function mayLieInMemory(request: Request, change: Change): boolean {
+  if (request.op !== "begin" || change.run) return false;
+  return request.timeoutMs === null && request.caught.length === 0 && request.onInterrupted === "rerun";
+}
+
+/** R14: what is acknowledged under "record" only once D1 has it. A copy waits for the seal. */
 function isRecorded(request: Request, reply: Replies[Op]): boolean {
-  if (request.op === "renew") return false;
-  return request.op !== "begin" || (reply as Replies["begin"]).step.status !== "running";
+  if (request.op === "renew" || request.op === "copy") return false;
+  if (request.op !== "begin" || request.onInterrupted !== "rerun") return true;
+  return (reply as Replies["begin"]).step.status !== "running";
 }
 
 function isRefusedRenewal(request: Request, answer: Envelope<Answers[Op]>): boolean {

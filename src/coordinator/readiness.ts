@@ -16,6 +16,8 @@ export interface ReadinessInput {
   readonly record: RecordInput;
   readonly deleteAll: () => Promise<void>;
   readonly onRebuilt: () => void;
+  /** After a rebuild, once the cache may answer. */
+  readonly onReady: () => void;
   readonly onEmptied: () => void;
 }
 
@@ -73,6 +75,7 @@ export class Readiness {
   #load(work: Promise<void>): Promise<void> {
     const loading = work.finally(() => {
       if (this.#loading === loading) this.#loading = undefined;
+      if (this.#loaded) this.#input.onReady();
     });
     this.#loading = loading;
     return loading;

@@ -16,7 +16,8 @@ import { inParams, PARAM_BYTES } from "../stores/sql/params.ts";
 import type { Cell } from "../stores/sql/rows.ts";
 import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
 import * as sql from "../stores/sql/statements.ts";
-import type { RowRevisions, RunCache } from "./cache.ts";
+import type { RunCache } from "./cache.ts";
+import type { HeldRows } from "./dirty.ts";
 
 const BATCH_BYTES = 4 * PARAM_BYTES;
 
@@ -58,7 +59,13 @@ interface Write {
   readonly statement: string;
   readonly values: readonly Cell[];
   readonly refs: readonly string[];
-  readonly holds: RowRevisions;
+  readonly holds: HeldRows;
+}
+
+/** What the rows of a batch were read under. */
+interface Sending {
+  readonly epoch: number;
+  readonly guard: readonly D1PreparedStatementLike[];
 }
 
 export class Recorder {
@@ -132,40 +139,42 @@ export class Recorder {
     cache.saveUnsaved();
     const through = cache.revision;
     const { epoch } = cache;
-    await this.#sendAll(this.#events(), epoch, false);
-    await this.#sendAll(this.#runAndSteps(), epoch, true);
+    await this.#sendAll(this.#events(), () => ({ epoch, guard: [] }));
+    await this.#sendAll(this.#runAndSteps(), () => ({ epoch, guard: this.#guard() }));
     cache.setRecorded(through);
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
   }
 
-  /** In order, in batches of bounded size. */
-  async #sendAll(writes: Generator<Write>, epoch: number, guarded: boolean): Promise<void> {
+  /** In order, in batches of bounded size. A batch is guarded by the claim under which the first of its rows was read. */
+  async #sendAll(writes: Generator<Write>, standing: () => Sending): Promise<void> {
     let batch: Write[] = [];
     let bytes = 0;
+    let sending = standing();
     for (const write of writes) {
+      const asRead = standing();
       const size = write.values.reduce<number>((sum, value) => sum + String(value).length, 0);
       if (bytes + size > BATCH_BYTES && batch.length > 0) {
-        await this.#sendBatch(batch, epoch, guarded);
+        await this.#sendBatch(batch, sending);
         batch = [];
         bytes = 0;
       }
+      if (batch.length === 0) sending = asRead;
       batch.push(write);
       bytes += size;
     }
-    if (batch.length > 0) await this.#sendBatch(batch, epoch, guarded);
+    if (batch.length > 0) await this.#sendBatch(batch, sending);
   }
 
-  async #sendBatch(batch: Write[], epoch: number, guarded: boolean): Promise<void> {
-    for (const ref of batch.flatMap((write) => write.refs)) await this.#sendBody(ref, epoch, guarded);
+  async #sendBatch(batch: Write[], sending: Sending): Promise<void> {
+    for (const ref of batch.flatMap((write) => write.refs)) await this.#sendBody(ref, sending);
     await this.#send(
       batch.map((write) => this.#prepare(write.statement, ...write.values)),
-      epoch,
-      guarded,
+      sending,
     );
     for (const write of batch) this.#input.cache.markRecorded(write.holds);
   }
 
-  async #sendBody(ref: string, epoch: number, guarded: boolean): Promise<void> {
+  async #sendBody(ref: string, sending: Sending): Promise<void> {
     if (this.#sentRefs.has(ref)) return;
     const { cache, runId } = this.#input;
     const count = chunkCount(ref);
@@ -175,32 +184,23 @@ export class Recorder {
       if (texts === null) break;
       await this.#send(
         texts.map((text, i) => this.#prepare(sql.INSERT_CHUNK, runId, ref, first + i, text)),
-        epoch,
-        guarded,
+        sending,
       );
     }
     this.#sentRefs.add(ref);
   }
 
-  async #send(statements: D1PreparedStatementLike[], epoch: number, guarded: boolean): Promise<void> {
-    const { db, runId, cache } = this.#input;
-    const { run } = cache;
-    const guard =
-      guarded && run
-        ? [
-            this.#prepare(
-              GUARD_CLAIM,
-              runId,
-              run.fence,
-              run.claimRequestId,
-              cache.revision,
-              cache.adopted.runRevision,
-              cache.adopted.base,
-            ),
-          ]
-        : [];
-    await runBatch(db, [...guard, ...statements], this.#input);
+  async #send(statements: D1PreparedStatementLike[], { epoch, guard }: Sending): Promise<void> {
+    await runBatch(this.#input.db, [...guard, ...statements], this.#input);
     this.#assertStands(epoch);
+  }
+
+  #guard(): D1PreparedStatementLike[] {
+    const { runId, cache } = this.#input;
+    const { run, revision, adopted } = cache;
+    if (run === null) return [];
+    const { runRevision, base } = adopted;
+    return [this.#prepare(GUARD_CLAIM, runId, run.fence, run.claimRequestId, revision, runRevision, base)];
   }
 
   #assertStands(epoch: number): void {
@@ -218,14 +218,32 @@ export class Recorder {
     }
   }
 
-  /** A run that has ended goes after its steps: D1 never says "completed" of what it does not hold. */
+  /** A run that has ended, or a fork that is sealed, goes after its steps: D1 never says so of what it does not hold. */
   *#runAndSteps(): Generator<Write> {
     const { run } = this.#input.cache;
     if (run === null) return;
-    const ended = run.completedAt !== null;
-    if (!ended) yield* this.#runRow();
+    const goesLast = run.completedAt !== null || run.forkedFrom?.copying === false;
+    yield* this.#dropped({ isAll: !goesLast });
+    if (!goesLast) yield* this.#runRow();
     yield* this.#steps();
-    if (ended) yield* this.#runRow();
+    if (!goesLast) return;
+    // Again, together with the row that fences old batches out: until then one may have come late.
+    yield* this.#dropped({ isAll: true });
+    yield* this.#runRow();
+  }
+
+  /** Before the steps that take the place of the dropped ones; safe to come late, for those bear a higher fence. */
+  *#dropped({ isAll }: { isAll: boolean }): Generator<Write> {
+    const { cache, runId } = this.#input;
+    const { dropped } = cache.dirty;
+    if (dropped === null) return;
+    const values = [runId, dropped.from, dropped.belowFence];
+    yield {
+      statement: sql.DELETE_STEPS,
+      values,
+      refs: [],
+      holds: isAll ? { ...holdsNothing(), dropped } : holdsNothing(),
+    };
   }
 
   *#runRow(): Generator<Write> {
@@ -265,8 +283,8 @@ function* readEach<K, T>(keys: Iterable<K>, read: (key: K) => T | null): Generat
   }
 }
 
-function holdsNothing(): RowRevisions {
-  return { run: null, steps: new Map(), events: new Map() };
+function holdsNothing(): HeldRows {
+  return { run: null, dropped: null, steps: new Map(), events: new Map() };
 }
 
 function refsOf(body: Body | null): string[] {

@@ -8,8 +8,9 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
+import type { RunStatus } from "../contract/types.ts";
 import type { Op } from "../ledger/requests.ts";
-import type { EventState, StepState } from "../ledger/state.ts";
+import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
@@ -77,6 +78,18 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
 
   readEvent(key: string): Promise<Envelope<EventState | null>> {
     return this.#run.readEvent(key);
+  }
+
+  readManifest(): Promise<Envelope<KeptManifest | null>> {
+    return this.#run.readManifest();
+  }
+
+  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
+    return this.#run.waitForEvent(key, timeoutMs);
+  }
+
+  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
+    return this.#run.watchLease(fence, timeoutMs);
   }
 
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {

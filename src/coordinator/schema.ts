@@ -81,6 +81,15 @@ CREATE TABLE durable_chunks (
   PRIMARY KEY (run_id, ref, chunk)
 ) STRICT, WITHOUT ROWID;
 `,
+  `
+ALTER TABLE durable_runs ADD COLUMN waits TEXT;
+ALTER TABLE durable_runs ADD COLUMN forked_from TEXT;
+ALTER TABLE durable_runs ADD COLUMN interventions TEXT;
+ALTER TABLE durable_steps ADD COLUMN path TEXT;
+ALTER TABLE durable_steps ADD COLUMN tries INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE durable_steps ADD COLUMN next_attempt_at INTEGER;
+ALTER TABLE durable_steps ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
+`,
 ];
 
 /** 0 where there are no tables. */
@@ -101,7 +110,13 @@ export function migrate(storage: SyncStorage): void {
   });
 }
 
-type MetaKey = "schema_version" | "recorded_revision" | "adopted_run_revision" | "base_revision";
+type MetaKey =
+  | "schema_version"
+  | "recorded_revision"
+  | "adopted_run_revision"
+  | "base_revision"
+  | "dropped_from"
+  | "dropped_below_fence";
 
 export function readMeta(sql: SqlStorage, key: MetaKey): number | undefined {
   const [row] = sql.exec<{ value: number }>("SELECT value FROM durable_meta WHERE key = ?1", key).toArray();
@@ -114,4 +129,8 @@ export function writeMeta(sql: SqlStorage, key: MetaKey, value: number): void {
     key,
     value,
   );
+}
+
+export function deleteMeta(sql: SqlStorage, ...keys: readonly MetaKey[]): void {
+  for (const key of keys) sql.exec("DELETE FROM durable_meta WHERE key = ?1", key);
 }

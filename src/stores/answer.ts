@@ -4,7 +4,7 @@
 import type { Decision, Op } from "../ledger/requests.ts";
 import type { Answer, Answers, StepPage } from "./journal.ts";
 
-/** What a claim or an end is answered beside the run. `page`: the first of its steps. */
+/** What a run is answered with. `page`: the first of its steps, for a claim. */
 export interface Counted {
   readonly stepCount: number;
   readonly page: StepPage;
@@ -18,7 +18,7 @@ export async function answer<O extends Op>(
   if (!decision.ok) return decision;
   const reply: object = decision.reply;
   if (op === "claim") return { ok: true, value: { ...reply, ...(await count()) } as Answers[O] };
-  if (op === "end")
+  if ("run" in reply)
     return { ok: true, value: { ...reply, stepCount: (await count()).stepCount } as Answers[O] };
   return { ok: true, value: reply as Answers[O] };
 }

@@ -15,16 +15,23 @@ import type {
   EndRunInput,
   EventRecord,
   FailStepInput,
+  ForkRunOptions,
   RenewLeaseInput,
+  RequestOptions,
+  RestartRunOptions,
   RunRecord,
   StartOrResumeInput,
   StartOrResumeResult,
   StepRecord,
+  StepResolution,
+  SuspendRunInput,
 } from "../contract/types.ts";
 import type { Op, RequestOf } from "../ledger/requests.ts";
-import type { Body, StepState } from "../ledger/state.ts";
+import type { Body, EventState, StepState } from "../ledger/state.ts";
 import { caughtFailures } from "../ledger/steps.ts";
+import { forkRun } from "./fork.ts";
 import type { Answers, CountedRun, Journal } from "./journal.ts";
+import { readSteps } from "./journal.ts";
 import { toEventRecord, toIso, toRunRecord, toStepRecord } from "./records.ts";
 import * as requests from "./to-request.ts";
 
@@ -41,29 +48,32 @@ export abstract class LedgerStore implements DurableRunStore {
   async startOrResume(input: StartOrResumeInput): Promise<StartOrResumeResult> {
     const counted = await this.#submit(requests.claimRequest(input));
     const { run } = counted;
-    const steps = [...counted.page.steps];
-    for (let from = counted.page.next; from !== null;) {
-      const page = await this.#journal.steps(run.runId, from);
-      steps.push(...page.steps);
-      from = page.next;
-    }
+    const steps = await readSteps(this.#journal, run.runId, counted.page);
     // One by one: each large body is a call or more of its own, and an invocation has only so many.
     const completedSteps: StepRecord[] = [];
     for (const step of steps) {
       if (step.status === "completed") completedSteps.push(await this.#stepRecord(run.runId, step));
     }
+    const caught = new Set(caughtFailures(steps));
+    const open = steps.filter((step) => step.status !== "completed" && !caught.has(step));
+    const unfinished = (some: Iterable<StepState>) =>
+      Array.from(some, (step) => toStepRecord(run.runId, step, ""));
     return {
       run: (await this.#runRecord(counted)) as ClaimedRunRecord,
       completedSteps,
-      caughtSteps: caughtFailures(steps).map((step) => toStepRecord(run.runId, step, "")),
+      caughtSteps: unfinished(caught),
+      openSteps: unfinished(open),
       leaseExpiresAt: toIso(run.leaseExpiresAt ?? run.updatedAt),
       fence: run.fence,
     };
   }
 
-  async renewLease(input: RenewLeaseInput): Promise<{ ok: boolean; leaseExpiresAt?: string }> {
-    const { leaseExpiresAt } = await this.#submit(requests.renewRequest(input));
-    return leaseExpiresAt === null ? { ok: false } : { ok: true, leaseExpiresAt: toIso(leaseExpiresAt) };
+  async renewLease(
+    input: RenewLeaseInput,
+  ): Promise<{ ok: boolean; leaseExpiresAt?: string; status?: "cancelled" }> {
+    const { leaseExpiresAt, status } = await this.#submit(requests.renewRequest(input));
+    if (leaseExpiresAt !== null) return { ok: true, leaseExpiresAt: toIso(leaseExpiresAt) };
+    return status === "cancelled" ? { ok: false, status } : { ok: false };
   }
 
   async loadStep(runId: string, stepIndex: number): Promise<StepRecord | undefined> {
@@ -110,9 +120,7 @@ export abstract class LedgerStore implements DurableRunStore {
   async loadEvent(runId: string, key: string): Promise<EventRecord | undefined> {
     checkRunId(runId);
     checkText("key", key, LIMITS.eventKeyBytes);
-    const event = await this.#journal.event(runId, key);
-    if (event === null) return undefined;
-    return toEventRecord(runId, event, await this.#text(runId, event.payload));
+    return this.eventRecord(runId, await this.#journal.event(runId, key));
   }
 
   async loadRun(runId: string): Promise<RunRecord | undefined> {
@@ -121,8 +129,56 @@ export abstract class LedgerStore implements DurableRunStore {
     return counted === null ? undefined : this.#runRecord(counted);
   }
 
+  async suspendRun(input: SuspendRunInput): Promise<RunRecord> {
+    return this.#runRecord(await this.#submit(requests.suspendRequest(input)));
+  }
+
+  async cancelRun(
+    runId: string,
+    reason = "no reason given",
+    options: RequestOptions = {},
+  ): Promise<RunRecord> {
+    return this.#runRecord(await this.#submit(requests.cancelRequest(runId, reason, options)));
+  }
+
+  async resolveStep(
+    runId: string,
+    stepIndex: number,
+    resolution: StepResolution,
+    options: RequestOptions = {},
+  ): Promise<StepRecord> {
+    requests.resolveRequest(runId, stepIndex, resolution, { ...options, isCaught: false });
+    const isCaught = await this.#isCaught(runId, stepIndex);
+    const request = requests.resolveRequest(runId, stepIndex, resolution, { ...options, isCaught });
+    const { step } = await this.#submit(request);
+    return this.#stepRecord(runId, step);
+  }
+
+  async restartRun(runId: string, options: RestartRunOptions): Promise<RunRecord> {
+    return this.#runRecord(await this.#submit(requests.restartRequest(runId, options)));
+  }
+
+  async forkRun(runId: string, newRunId: string, options: ForkRunOptions): Promise<RunRecord> {
+    const submit = <O extends Op>(request: RequestOf<O>): Promise<Answers[O]> => this.#submit<O>(request);
+    return this.#runRecord(await forkRun({ journal: this.#journal, submit }, runId, newRunId, options));
+  }
+
   close(): Promise<void> {
     return this.#journal.close();
+  }
+
+  /** R24: whether a failed step is one that its task has gone on from. */
+  async #isCaught(runId: string, stepIndex: number): Promise<boolean> {
+    const step = await this.#journal.step(runId, stepIndex);
+    if (step?.status !== "failed") return false;
+    const steps = await readSteps(this.#journal, runId);
+    return caughtFailures(steps).some((caught) => caught.stepIndex === stepIndex);
+  }
+
+  /** `null`: there is none. */
+  protected async eventRecord(runId: string, event: EventState | null): Promise<EventRecord | undefined> {
+    if (event === null) return undefined;
+    return toEventRecord(runId, event, await this.#text(runId, event.payload));
   }
 
   async #submit<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {

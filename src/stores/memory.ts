@@ -2,24 +2,50 @@
  * Runs in the memory of one process, for development and tests. Serialises like the other stores: nothing is shared
  * by reference with a caller. Guarantee: none beyond the process.
  */
-import type { RunRecord } from "../contract/types.ts";
+import type { Clock } from "../contract/clock.ts";
+import { systemClock } from "../contract/clock.ts";
+import type {
+  EventRecord,
+  RunRecord,
+  RunStatus,
+  WaitForEventInput,
+  WatchLeaseInput,
+} from "../contract/types.ts";
 import { decide } from "../ledger/decide.ts";
 import type { Op, RequestOf } from "../ledger/requests.ts";
-import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
+import type { Change, EventState, KeptManifest, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { Counted } from "./answer.ts";
 import { answer } from "./answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "./journal.ts";
-import { subjectOf } from "./journal.ts";
+import { lostLease, subjectOf } from "./journal.ts";
 import { LedgerStore } from "./ledger-store.ts";
 import { toRunRecord } from "./records.ts";
+import { checkWaitForEvent, checkWatchLease } from "./to-request.ts";
+import { eventTopic, LEASE_TOPIC, Waiters } from "./waiters.ts";
+
+export interface InMemoryStoreOptions {
+  /** For tests: what decides leases (`now` may be replaced by itself), and what held calls are timed by. */
+  clock?: Clock;
+}
 
 export class InMemoryDurableRunStore extends LedgerStore {
   readonly #memory: MemoryJournal;
 
-  constructor() {
-    const memory = new MemoryJournal();
+  constructor({ clock = systemClock }: InMemoryStoreOptions = {}) {
+    const memory = new MemoryJournal(clock);
     super(memory);
     this.#memory = memory;
+    this.now = () => clock.now();
+  }
+
+  async waitForEvent(input: WaitForEventInput): Promise<EventRecord | undefined> {
+    checkWaitForEvent(input);
+    return this.eventRecord(input.runId, await this.#memory.waitForEvent(input));
+  }
+
+  async watchLease(input: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
+    checkWatchLease(input);
+    return this.#memory.watchLease(input);
   }
 
   /** @internal The run as it stands, without waiting. */
@@ -40,10 +66,34 @@ interface Kept {
   run: RunState | null;
   readonly steps: Map<number, StepState>;
   readonly events: Map<string, EventState>;
+  readonly waiters: Waiters;
 }
 
 class MemoryJournal implements Journal {
   readonly #kept = new Map<string, Kept>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  async waitForEvent({ runId, key, timeoutMs, signal }: WaitForEventInput): Promise<EventState | null> {
+    const { events, waiters } = this.#of(runId);
+    const limit = { clock: this.#clock, timeoutMs, signal };
+    return (await waiters.until(eventTopic(key), limit, () => events.get(key))) ?? null;
+  }
+
+  async watchLease({
+    runId,
+    fence,
+    timeoutMs,
+    signal,
+  }: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
+    const kept = this.#of(runId);
+    const limit = { clock: this.#clock, timeoutMs, signal };
+    const lost = await kept.waiters.until(LEASE_TOPIC, limit, () => lostLease(kept.run, fence));
+    return lost ?? { held: true };
+  }
 
   async submit<O extends Op>(request: RequestOf<O>, now: () => number): Promise<Answer<O>> {
     const { stepIndex, key } = subjectOf(request);
@@ -60,6 +110,10 @@ class MemoryJournal implements Journal {
 
   async run(runId: string): Promise<CountedRun | null> {
     return this.counted(runId);
+  }
+
+  async manifest(runId: string): Promise<KeptManifest | null> {
+    return this.#kept.get(runId)?.run ?? null;
   }
 
   async step(runId: string, stepIndex: number): Promise<StepState | null> {
@@ -92,12 +146,24 @@ class MemoryJournal implements Journal {
   }
 
   #keep(runId: string, change: Change): void {
+    const { run, step, event, dropFrom = Infinity } = change;
+    if (!run && !step && !event) return;
+    const kept = this.#of(runId);
+    for (const stepIndex of kept.steps.keys()) if (stepIndex >= dropFrom) kept.steps.delete(stepIndex);
+    if (run) kept.run = run;
+    if (step) kept.steps.set(step.stepIndex, step);
+    if (event) kept.events.set(event.key, event);
+    if (run) kept.waiters.wake(LEASE_TOPIC);
+    if (event) kept.waiters.wake(eventTopic(event.key));
+  }
+
+  #of(runId: string): Kept {
     let kept = this.#kept.get(runId);
-    if (kept === undefined)
-      this.#kept.set(runId, (kept = { run: null, steps: new Map(), events: new Map() }));
-    if (change.run) kept.run = change.run;
-    if (change.step) kept.steps.set(change.step.stepIndex, change.step);
-    if (change.event) kept.events.set(change.event.key, change.event);
+    if (kept === undefined) {
+      kept = { run: null, steps: new Map(), events: new Map(), waiters: new Waiters() };
+      this.#kept.set(runId, kept);
+    }
+    return kept;
   }
 
   async #count(runId: string): Promise<Counted> {

@@ -2,8 +2,15 @@
  * From the ledger's states to the contract's records: ISO instants, parsed JSON, absent instead of `null`.
  */
 import { fromJsonText } from "../contract/payload.ts";
-import type { EventRecord, RunOutcome, RunRecord, StepError, StepRecord } from "../contract/types.ts";
-import type { EventState, RunView, StepState } from "../ledger/state.ts";
+import type {
+  EventRecord,
+  RunOutcome,
+  RunRecord,
+  RunWait,
+  StepError,
+  StepRecord,
+} from "../contract/types.ts";
+import type { EventState, ForkOrigin, RunView, StepState, Wait } from "../ledger/state.ts";
 import type { CountedRun } from "./journal.ts";
 
 /** `resultText`: the text of the run's result, or `null` when none was recorded. */
@@ -24,6 +31,8 @@ export function toRunRecord({ run, stepCount }: CountedRun, resultText: string |
     takeovers: run.takeovers,
     ...(resultText !== null && { result: fromJsonText(resultText) }),
     ...(run.error !== null && { error: fromJsonText(run.error) as StepError }),
+    ...(run.waits.length > 0 && { waitingFor: run.waits.map(toRunWait) }),
+    ...(run.forkedFrom !== null && { forkedFrom: toForkOrigin(run.forkedFrom) }),
   };
 }
 
@@ -39,7 +48,11 @@ export function toStepRecord(runId: string, step: StepState, resultText: string)
     status: step.status,
     attempts: step.attempts,
     ...(result !== undefined && { result }),
-    ...(step.error !== null && { error: fromJsonText(step.error) as StepError }),
+    ...errorField(step),
+    tries: step.tries,
+    ...(step.nextAttemptAt !== null && { nextAttemptAt: toIso(step.nextAttemptAt) }),
+    ...(step.inDoubt && { inDoubt: true }),
+    ...(step.path !== String(step.stepIndex) && { path: step.path }),
     startedAt: toIso(step.startedAt),
     ...(step.completedAt !== null && { completedAt: toIso(step.completedAt) }),
     workerId: step.workerId,
@@ -53,6 +66,26 @@ export function toEventRecord(runId: string, event: EventState, payloadText: str
 
 export function toIso(epochMs: number): string {
   return new Date(epochMs).toISOString();
+}
+
+function toRunWait({ stepIndex, for: what, key, until }: Wait): RunWait {
+  return {
+    stepIndex,
+    for: what,
+    ...(key !== null && { key }),
+    ...(until !== null && { until: toIso(until) }),
+  };
+}
+
+function toForkOrigin({ runId, throughStep }: ForkOrigin): { runId: string; throughStep: number } {
+  return { runId, throughStep };
+}
+
+/** The failure of a failed step; of any other, that of an earlier attempt. */
+function errorField({ status, error }: StepState): { error?: StepError; lastError?: StepError } {
+  if (error === null) return {};
+  const parsed = fromJsonText(error) as StepError;
+  return status === "failed" ? { error: parsed } : { lastError: parsed };
 }
 
 function leaseFields(run: RunView): { leaseHolderId?: string; leaseExpiresAt?: string } {

@@ -24,18 +24,28 @@ import type {
   EndRunInput,
   FailStepInput,
   RenewLeaseInput,
+  RequestOptions,
+  RestartRunOptions,
   StartOrResumeInput,
   StepError,
+  StepResolution,
+  SuspendRunInput,
+  WaitForEventInput,
+  WatchLeaseInput,
 } from "../contract/types.ts";
 import { manifestHash, newRequestId } from "../identity.ts";
 import type {
   BeginRequest,
+  CancelRequest,
   ClaimRequest,
   CompleteRequest,
   EmitRequest,
   EndRequest,
   FailRequest,
   RenewRequest,
+  ResolveRequest,
+  RestartRequest,
+  SuspendRequest,
 } from "../ledger/requests.ts";
 
 export function claimRequest(input: StartOrResumeInput): ClaimRequest {
@@ -72,6 +82,10 @@ export function beginRequest(input: BeginStepInput): BeginRequest {
   if (input.inputHash !== "") checkText("inputHash", input.inputHash, LIMITS.inputHashBytes);
   if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.timeoutMs);
   for (const position of input.caught ?? []) checkInteger("caught", position, 0, LIMITS.steps - 1);
+  const { path = String(input.stepIndex), waitFor, onInterrupted = "rerun" } = input;
+  checkText("path", path, LIMITS.pathBytes);
+  checkOneOf("onInterrupted", onInterrupted, ["rerun", "fail", "park", "reconcile"]);
+  if (input.attempt !== undefined) checkInteger("attempt", input.attempt, 1, Number.MAX_SAFE_INTEGER);
   return {
     op: "begin",
     runId: input.runId,
@@ -83,6 +97,10 @@ export function beginRequest(input: BeginStepInput): BeginRequest {
     inputHash: input.inputHash,
     timeoutMs: input.timeoutMs ?? null,
     caught: input.caught ?? [],
+    path,
+    waitFor: waitFor === undefined ? null : waitOf(waitFor),
+    onInterrupted,
+    attempt: input.attempt ?? null,
   };
 }
 
@@ -95,7 +113,17 @@ export function completeRequest(input: CompleteStepInput): CompleteRequest {
 }
 
 export function failRequest(input: FailStepInput): FailRequest {
-  return { op: "fail", ...endStepFields(input), error: errorText(input.error) };
+  const { retryAfterMs, inDoubt = false } = input;
+  if (retryAfterMs !== undefined) checkInteger("retryAfterMs", retryAfterMs, 0, LIMITS.timeoutMs);
+  const given: unknown = inDoubt;
+  if (typeof given !== "boolean") throw new DurableInvalidInputError("inDoubt", "must be true or false");
+  return {
+    op: "fail",
+    ...endStepFields(input),
+    error: errorText(input.error),
+    retryAfterMs: retryAfterMs ?? null,
+    inDoubt,
+  };
 }
 
 export function endRequest(input: EndRunInput): EndRequest {
@@ -126,6 +154,73 @@ export function emitRequest(input: EmitEventInput): EmitRequest {
     key: input.key,
     payload: { text: toJsonText("payload", input.payload) },
   };
+}
+
+export function suspendRequest(input: SuspendRunInput): SuspendRequest {
+  checkRunId(input.runId);
+  checkText("workerId", input.workerId, LIMITS.workerIdBytes);
+  const { runId, workerId } = input;
+  return { op: "suspend", runId, requestId: requestId(input), workerId, fence: fence(input) };
+}
+
+export function cancelRequest(runId: string, reason: string, options: RequestOptions): CancelRequest {
+  checkRunId(runId);
+  checkText("reason", reason, LIMITS.reasonBytes);
+  return { op: "cancel", runId, requestId: requestId(options), reason };
+}
+
+export function resolveRequest(
+  runId: string,
+  stepIndex: number,
+  resolution: StepResolution,
+  { isCaught, ...options }: RequestOptions & { isCaught: boolean },
+): ResolveRequest {
+  checkRunId(runId);
+  checkStepIndex(stepIndex);
+  checkObject("resolution", resolution);
+  const { result, rerun, ...rest } = resolution as { result?: unknown; rerun?: unknown };
+  const [unknownField] = Object.keys(rest);
+  if (unknownField !== undefined || "result" in resolution === "rerun" in resolution) {
+    throw new DurableInvalidInputError("resolution", "must be either { result } or { rerun: true }");
+  }
+  if ("rerun" in resolution && rerun !== true) {
+    throw new DurableInvalidInputError("resolution.rerun", "must be true");
+  }
+  const body = "result" in resolution ? { text: toJsonText("resolution.result", result) } : null;
+  return { op: "resolve", runId, requestId: requestId(options), stepIndex, result: body, isCaught };
+}
+
+export function restartRequest(runId: string, options: RestartRunOptions): RestartRequest {
+  checkRunId(runId);
+  checkObject("options", options);
+  checkInteger("fromStep", options.fromStep, 0, LIMITS.steps - 1);
+  if (options.dropLater !== true) {
+    throw new DurableInvalidInputError(
+      "dropLater",
+      "must be true: a restart forgets the step that it begins from and every later one",
+    );
+  }
+  return { op: "restart", runId, requestId: requestId(options), stepIndex: options.fromStep };
+}
+
+export function checkWaitForEvent(input: WaitForEventInput): void {
+  checkRunId(input.runId);
+  checkText("key", input.key, LIMITS.eventKeyBytes);
+  checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.holdMs);
+}
+
+export function checkWatchLease(input: WatchLeaseInput): void {
+  checkRunId(input.runId);
+  checkInteger("fence", input.fence, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.holdMs);
+}
+
+function waitOf(waitFor: NonNullable<BeginStepInput["waitFor"]>): BeginRequest["waitFor"] {
+  checkObject("waitFor", waitFor);
+  checkOneOf("waitFor.kind", waitFor.kind, ["event", "time"]);
+  if (waitFor.kind === "time") return { for: "time", key: null };
+  checkText("waitFor.key", waitFor.key, LIMITS.eventKeyBytes);
+  return { for: "event", key: waitFor.key };
 }
 
 function manifestFields(
@@ -195,7 +290,7 @@ function errorText(error: StepError): string {
   );
 }
 
-function requestId(input: { requestId?: string }): string {
+export function requestId(input: { requestId?: string }): string {
   if (input.requestId === undefined) return newRequestId();
   checkText("requestId", input.requestId, LIMITS.requestIdBytes);
   return input.requestId;
@@ -213,7 +308,7 @@ function fence(input: { fence?: number }): number | null {
   return input.fence;
 }
 
-function checkObject(field: string, value: unknown): void {
+export function checkObject(field: string, value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new DurableInvalidInputError(field, "must be an object");
   }

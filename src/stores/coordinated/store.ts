@@ -8,12 +8,14 @@ import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
 import { errorFromData } from "../../contract/errors.ts";
 import { checkRunId } from "../../contract/limits.ts";
+import type { EventRecord, RunStatus, WaitForEventInput, WatchLeaseInput } from "../../contract/types.ts";
 import type { BegunFacts, BeginRequest, Op, Request, RequestOf } from "../../ledger/requests.ts";
 import { bodyOf, withBody } from "../../ledger/requests.ts";
-import type { EventState, StepState } from "../../ledger/state.ts";
+import type { EventState, KeptManifest, StepState } from "../../ledger/state.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import { isInline } from "../sql/bodies.ts";
+import { checkWaitForEvent, checkWatchLease } from "../to-request.ts";
 import type { RetryOptions } from "./retry.ts";
 import { callFresh } from "./retry.ts";
 import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike, Envelope, WireMessage } from "./wire.ts";
@@ -38,6 +40,16 @@ export class CoordinatedDurableRunStore extends LedgerStore {
     this.#rpc = rpc;
     const { clock } = options;
     if (clock) this.now = () => clock.now();
+  }
+
+  async waitForEvent(input: WaitForEventInput): Promise<EventRecord | undefined> {
+    checkWaitForEvent(input);
+    return this.eventRecord(input.runId, await this.#rpc.waitForEvent(input));
+  }
+
+  async watchLease(input: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
+    checkWatchLease(input);
+    return this.#rpc.watchLease(input);
   }
 
   /** How many rows of the run its object holds that D1 does not hold yet. Rejects with `store_unavailable`. */
@@ -82,6 +94,18 @@ class RpcJournal implements Journal {
 
   event(runId: string, key: string): Promise<EventState | null> {
     return this.#read(runId, (coordinator) => coordinator.readEvent(key));
+  }
+
+  manifest(runId: string): Promise<KeptManifest | null> {
+    return this.#read(runId, (coordinator) => coordinator.readManifest());
+  }
+
+  waitForEvent({ runId, key, timeoutMs }: WaitForEventInput): Promise<EventState | null> {
+    return this.#read(runId, (coordinator) => coordinator.waitForEvent(key, timeoutMs));
+  }
+
+  watchLease({ runId, fence, timeoutMs }: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
+    return this.#read(runId, (coordinator) => coordinator.watchLease(fence, timeoutMs));
   }
 
   async body(runId: string, ref: string): Promise<string> {
@@ -144,9 +168,8 @@ class RpcJournal implements Journal {
   }
 
   #keepBegun(request: BeginRequest, { attempts, startedAt, deadlineAt }: StepState): void {
-    const { requestId, intent, kind, inputHash, timeoutMs, caught } = request;
-    const facts = { requestId, intent, kind, inputHash, timeoutMs, caught, startedAt, deadlineAt };
-    this.#begun.set(stepKey(request), { ...facts, attempt: attempts });
+    const { op: _op, runId: _run, fence: _fence, stepIndex: _step, attempt: _attempt, ...facts } = request;
+    this.#begun.set(stepKey(request), { ...facts, startedAt, deadlineAt, attempt: attempts });
     if (this.#begun.size <= MAX_BEGUN) return;
     for (const oldest of this.#begun.keys()) {
       this.#begun.delete(oldest);

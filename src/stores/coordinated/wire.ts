@@ -8,7 +8,8 @@
  */
 import type { ErrorData } from "../../contract/errors.ts";
 import type { Op, RequestOf } from "../../ledger/requests.ts";
-import type { EventState, StepState } from "../../ledger/state.ts";
+import type { RunStatus } from "../../contract/types.ts";
+import type { EventState, KeptManifest, StepState } from "../../ledger/state.ts";
 import type { Answers, CountedRun, StepPage } from "../journal.ts";
 
 export const WIRE_VERSION = 1;
@@ -37,6 +38,11 @@ export interface CoordinatorReads {
   readStep(stepIndex: number): Promise<Envelope<StepState | null>>;
   readSteps(from: number): Promise<Envelope<StepPage>>;
   readEvent(key: string): Promise<Envelope<EventState | null>>;
+  readManifest(): Promise<Envelope<KeptManifest | null>>;
+  /** Held until the event is accepted, or for `timeoutMs`. */
+  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>>;
+  /** Held until the fence no longer holds the run, or for `timeoutMs`. */
+  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>>;
   lag(): Promise<Envelope<{ rows: number }>>;
   /** Some chunks of a body, from `first` on, joined; as many as one answer should hold. */
   readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>>;

@@ -10,7 +10,7 @@ import type { Clock } from "../../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../../contract/errors.ts";
 import { decide } from "../../ledger/decide.ts";
 import type { Decision, Op, Request, RequestOf } from "../../ledger/requests.ts";
-import type { Change, EventState, RunState, Slice, StepState } from "../../ledger/state.ts";
+import type { Change, EventState, KeptManifest, RunState, Slice, StepState } from "../../ledger/state.ts";
 import { answer } from "../answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
 import { subjectOf } from "../journal.ts";
@@ -30,7 +30,8 @@ import * as sql from "../sql/statements.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "./database.ts";
 import { runBatch, STALE, StaleSliceError } from "./database.ts";
 
-/** ?1: run id, ?2: fence, ?3: status. Step rules look at no more of the run than this. */
+/** ?1: run id, ?2: fence, ?3: status. A step rule that leaves the run as it is looks at no more of it than
+ * this, and at what it waits for, which only its own worker adds to. */
 const GUARD_FENCE = `
 SELECT CASE WHEN EXISTS (SELECT 1 FROM durable_runs WHERE run_id = ?1 AND fence = ?2 AND status = ?3)
 THEN 1 ELSE ${STALE} END`;
@@ -100,6 +101,11 @@ export class D1Journal implements Journal {
     return toCountedRun(rows?.[0] as (RunRow & { step_count: number }) | undefined);
   }
 
+  async manifest(runId: string): Promise<KeptManifest | null> {
+    const [rows] = await this.#batch([this.#prepare(sql.SELECT_RUN, runId)]);
+    return rows?.[0] === undefined ? null : fromRunRow(rows[0] as RunRow);
+  }
+
   async step(runId: string, stepIndex: number): Promise<StepState | null> {
     const [rows] = await this.#batch([this.#prepare(sql.SELECT_STEP, runId, stepIndex)]);
     return rows?.[0] === undefined ? null : fromStepRow(rows[0] as StepRow);
@@ -141,28 +147,33 @@ export class D1Journal implements Journal {
   async #commit(
     request: Request,
     slice: LoadedSlice,
-    { run, step, event }: Change,
+    { run, step, event, dropFrom }: Change,
     chunks: readonly Chunk[],
   ): Promise<unknown[][] | undefined> {
     const { runId } = request;
     const revision = Math.max(slice.run?.revision ?? 0, slice.step?.revision ?? 0) + 1;
-    const statements: D1PreparedStatementLike[] = [];
+    const guards: D1PreparedStatementLike[] = [];
+    const writes: D1PreparedStatementLike[] = [];
     if (run) {
-      statements.push(this.#prepare(GUARD_RUN, runId, slice.run?.revision ?? 0));
-      statements.push(this.#prepare(sql.UPSERT_RUN, ...toRunRow(run, revision)));
+      guards.push(this.#prepare(GUARD_RUN, runId, slice.run?.revision ?? 0));
+      writes.push(this.#prepare(sql.UPSERT_RUN, ...toRunRow(run, revision)));
       if (slice.run === null && run.tags !== null) {
-        statements.push(this.#prepare(sql.INSERT_TAGS, JSON.stringify(toTagRows(run))));
+        writes.push(this.#prepare(sql.INSERT_TAGS, JSON.stringify(toTagRows(run))));
       }
     }
+    if (run && dropFrom !== undefined) {
+      writes.push(this.#prepare(sql.DELETE_STEPS, runId, dropFrom, run.fence));
+    }
     if (step && slice.run) {
-      statements.push(this.#prepare(GUARD_FENCE, runId, slice.run.fence, slice.run.status));
-      statements.push(this.#prepare(GUARD_STEP, runId, step.stepIndex, slice.step?.revision ?? 0));
-      statements.push(this.#prepare(sql.UPSERT_STEPS, JSON.stringify([toStepRow(runId, step, revision)])));
+      guards.push(this.#prepare(GUARD_FENCE, runId, slice.run.fence, slice.run.status));
+      guards.push(this.#prepare(GUARD_STEP, runId, step.stepIndex, slice.step?.revision ?? 0));
+      writes.push(this.#prepare(sql.UPSERT_STEPS, JSON.stringify([toStepRow(runId, step, revision)])));
     }
     if (event) {
-      statements.push(this.#prepare(GUARD_NO_EVENT, runId, event.key));
-      statements.push(this.#prepare(sql.INSERT_EVENTS, JSON.stringify([toEventRow(runId, event, revision)])));
+      guards.push(this.#prepare(GUARD_NO_EVENT, runId, event.key));
+      writes.push(this.#prepare(sql.INSERT_EVENTS, JSON.stringify([toEventRow(runId, event, revision)])));
     }
+    const statements = [...guards, ...writes];
     const tail = this.#tail(request);
     await this.#writeChunks(runId, chunks);
     let rows: unknown[][];
@@ -173,6 +184,7 @@ export class D1Journal implements Journal {
       if (error instanceof StaleSliceError) return undefined;
       throw error;
     }
+    if (dropFrom !== undefined) this.#kept.delete(runId);
     if (run) this.#keep(runId, { ...run, revision });
     if (step) this.#keepStep(runId, { ...step, revision });
     return rows.slice(statements.length);
@@ -180,10 +192,19 @@ export class D1Journal implements Journal {
 
   /** What an answer needs beyond the decision, read in the same round trip as the commit. */
   #tail({ op, runId }: Request): D1PreparedStatementLike[] {
-    if (op === "end") return [this.#prepare(sql.SELECT_RUN, runId)];
-    if (op === "claim")
-      return [this.#prepare(sql.SELECT_RUN, runId), this.#prepare(sql.SELECT_STEPS, runId, 0)];
-    return [];
+    switch (op) {
+      case "claim":
+        return [this.#prepare(sql.SELECT_RUN, runId), this.#prepare(sql.SELECT_STEPS, runId, 0)];
+      case "end":
+      case "suspend":
+      case "cancel":
+      case "restart":
+      case "fork":
+      case "seal":
+        return [this.#prepare(sql.SELECT_RUN, runId)];
+      default:
+        return [];
+    }
   }
 
   async #answer<O extends Op>(
@@ -245,7 +266,7 @@ export class D1Journal implements Journal {
   /** Only what may change next; an ended step is read again when it is asked for. */
   #keepStep(runId: string, step: StepState & Revised): void {
     const steps = this.#kept.get(runId)?.steps;
-    if (step.status === "running") steps?.set(step.stepIndex, step);
+    if (step.status === "running" || step.status === "pending") steps?.set(step.stepIndex, step);
     else steps?.delete(step.stepIndex);
   }
 

@@ -76,7 +76,11 @@ export class RunFold implements SliceFold {
     const runId = "run" in line ? line.run.runId : line.runId;
     this.#owner ??= runId;
     if (this.#owner !== this.#runId || runId !== this.#runId) return null;
-    if ("run" in line) this.#run = toRunState(line, this.#run, place);
+    if ("run" in line) {
+      this.#run = toRunState(line, this.#run, place);
+      const { dropFrom = Infinity } = line;
+      for (const stepIndex of this.#steps.keys()) if (stepIndex >= dropFrom) this.#steps.delete(stepIndex);
+    }
     if ("stepIndex" in line) this.#steps.set(line.stepIndex, toStepState(line, place));
     this.#seq = line.seq;
     return line.nonce;
@@ -87,14 +91,21 @@ export class RunFold implements SliceFold {
     return { ...EMPTY_SLICE, run: this.#run, step: stepIndex === undefined ? null : this.step(stepIndex) };
   }
 
-  line({ run, step }: Change, nonce: string): string | null {
+  line(change: Change, nonce: string): string | null {
+    const { run, step, dropFrom } = change;
     if (run === undefined && step === undefined) return null;
     return JSON.stringify({
       seq: this.#seq + 1,
       ...(step && stepFields(this.#runId, step)),
-      ...(run && runFields(run, this.stepCount, this.#run)),
+      ...(run && runFields(run, this.#countAfter(change), this.#run)),
+      ...(dropFrom !== undefined && { dropFrom }),
       nonce,
     });
+  }
+
+  #countAfter({ step, dropFrom }: Change): number {
+    if (dropFrom !== undefined) return [...this.#steps.keys()].filter((at) => at < dropFrom).length;
+    return this.stepCount + (step === undefined || this.#steps.has(step.stepIndex) ? 0 : 1);
   }
 }
 

@@ -8,8 +8,8 @@
 import { join, resolve } from "node:path";
 import { DurableInvalidInputError, DurableStoreUnavailableError } from "../../contract/errors.ts";
 import { decide } from "../../ledger/decide.ts";
-import type { Decision, Op, RequestOf } from "../../ledger/requests.ts";
-import type { EventState, RunState, StepState } from "../../ledger/state.ts";
+import type { Decision, Op, Request, RequestOf } from "../../ledger/requests.ts";
+import type { EventState, KeptManifest, RunState, StepState } from "../../ledger/state.ts";
 import type { Counted } from "../answer.ts";
 import { answer } from "../answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
@@ -55,6 +55,10 @@ export class FileJournal implements Journal {
   async run(runId: string): Promise<CountedRun | null> {
     const { run, stepCount } = this.#refreshed(runId);
     return run && { run, stepCount };
+  }
+
+  async manifest(runId: string): Promise<KeptManifest | null> {
+    return this.#refreshed(runId).run;
   }
 
   async step(runId: string, stepIndex: number): Promise<StepState | null> {
@@ -105,13 +109,13 @@ export class FileJournal implements Journal {
 
   #letGoOnceEnded(held: HeldRun): void {
     const { run } = held.steps.fold;
-    if (run === null || run.status === "running") return;
+    if (run === null || run.completedAt === null) return;
     if (this.#held.get(run.runId) === held) this.#held.delete(run.runId);
   }
 
   /** Writes the views that an accepted request changes. Until they show what stands, so that the newest write wins. */
   async #showRun(op: Op, { directory, steps: { log, fold } }: HeldRun): Promise<void> {
-    if (op !== "claim" && op !== "renew" && op !== "end") return;
+    if (!CHANGES_VIEWS.has(op)) return;
     for (let shown: RunState | null = null; fold.run !== null && fold.run !== shown;) {
       shown = fold.run;
       const { runId, input } = shown;
@@ -125,6 +129,19 @@ export class FileJournal implements Journal {
   }
 }
 
+/** What a run's views show is as of the last of these. */
+const CHANGES_VIEWS: ReadonlySet<Op> = new Set([
+  "claim",
+  "renew",
+  "end",
+  "suspend",
+  "cancel",
+  "resolve",
+  "restart",
+  "fork",
+  "seal",
+]);
+
 /** Decides over the log as it stands, and again whenever another process was faster. */
 async function commit<O extends Op>(
   log: LogFile,
@@ -137,12 +154,19 @@ async function commit<O extends Op>(
     refuseSharedDirectory(request.runId, fold.owner);
     decision = decide<O>(fold.slice(request), request, now());
     if (!decision.ok) return { line: null, sync: false };
-    // R16: what a begin or a renewal adds is seen by every process at once, and reaches the disk with the next sync.
-    // All else syncs, even when it changes nothing: what it answers may be what an earlier call could not sync.
-    const sync = request.op !== "begin" && request.op !== "renew";
-    return { line: fold.line(decision.change, nonce), sync };
+    return { line: fold.line(decision.change, nonce), sync: !isLazy(request) };
   });
   return decision!;
+}
+
+/**
+ * R16: what a begin, a renewal or a copy adds is seen by every process at once, and reaches the disk with the next sync,
+ * for a copy that of the seal. All else syncs, even when it changes nothing: what it answers may be what an earlier call
+ * could not sync.
+ */
+function isLazy(request: Request): boolean {
+  if (request.op === "renew" || request.op === "copy") return true;
+  return request.op === "begin" && request.onInterrupted === "rerun";
 }
 
 /** On a file system that ignores case, "run-a" and "RUN-A" have one directory. The first to come owns it. */

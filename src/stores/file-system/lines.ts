@@ -7,7 +7,15 @@
  */
 import { fromJsonText, NO_VALUE } from "../../contract/payload.ts";
 import type { EventRecord, RunRecord, StepRecord } from "../../contract/types.ts";
-import type { Body, EventState, KeptManifest, RunState, StepState } from "../../ledger/state.ts";
+import type {
+  Body,
+  EventState,
+  ForkOrigin,
+  KeptManifest,
+  RunState,
+  StepState,
+  Wait,
+} from "../../ledger/state.ts";
 import { toEventRecord, toRunRecord, toStepRecord } from "../records.ts";
 import type { Place } from "./read-lines.ts";
 
@@ -29,7 +37,13 @@ export interface RunFields {
     leaseMs: number;
     /** Whether a result was recorded: `undefined` leaves no other trace. */
     returned: boolean;
+    /** With what the record leaves out. Absent in lines of versions without. */
+    waits?: Wait[];
+    fork?: ForkOrigin;
+    interventions?: string[];
   };
+  /** The steps from this position on are dropped. */
+  dropFrom?: number;
   /** In the first line of a run. It never changes. */
   manifest?: { task: unknown; input: unknown; tags?: unknown };
 }
@@ -50,10 +64,22 @@ export function stepFields(runId: string, step: StepState): StepFields {
 
 /** `known`: the run as the log has it, or `null` before its first line. */
 export function runFields(run: RunState, stepCount: number, known: RunState | null): RunFields {
-  const { fence, takeovers, workerId, claimRequestId, leaseMs, result } = run;
+  const { fence, takeovers, workerId, claimRequestId, leaseMs, result, waits, forkedFrom, interventions } =
+    run;
   const record = toRunRecord({ run, stepCount }, result === null ? null : inlineText(result));
   return {
-    run: { ...record, fence, takeovers, workerId, claimRequestId, leaseMs, returned: result !== null },
+    run: {
+      ...record,
+      fence,
+      takeovers,
+      workerId,
+      claimRequestId,
+      leaseMs,
+      returned: result !== null,
+      ...(waits.length > 0 && { waits: [...waits] }),
+      ...(forkedFrom !== null && { fork: forkedFrom }),
+      ...(interventions.length > 0 && { interventions: [...interventions] }),
+    },
     ...(known === null && { manifest: keptManifest(run) }),
   };
 }
@@ -88,7 +114,11 @@ export function toStepState(line: StepFields, place: Place): StepState {
     status: line.status,
     attempts: line.attempts,
     result: line.status === "completed" ? toBody("result", line.result, place) : null,
-    error: toText(line.error),
+    error: toText(line.error ?? line.lastError),
+    path: line.path ?? String(line.stepIndex),
+    tries: line.tries ?? 1,
+    nextAttemptAt: toEpochMs(line.nextAttemptAt),
+    inDoubt: line.inDoubt ?? false,
     caught: line.caught,
     deadlineAt: toEpochMs(line.deadlineAt),
     startedAt: toEpochMs(line.startedAt) ?? 0,
@@ -135,6 +165,9 @@ export function toRunState(
     outcome: toText(run.outcome),
     result: run.returned ? { text: toText(run.result) ?? NO_VALUE } : null,
     error: toText(run.error),
+    waits: run.waits ?? [],
+    interventions: run.interventions ?? [],
+    forkedFrom: run.fork ?? null,
   };
 }
 

@@ -5,14 +5,14 @@
  * travel to SQL as one JSON text, an array of arrays, in the order of the column lists (see statements.ts).
  */
 import type { RunStatus, StepKind, StepStatus } from "../../contract/types.ts";
-import type { Body, EventState, RunState, StepState } from "../../ledger/state.ts";
+import type { Body, EventState, ForkOrigin, RunState, StepState, Wait } from "../../ledger/state.ts";
 
 /** Which change last touched a row. A row is only ever replaced by one with a higher (fence, revision). */
 export interface Revised {
   readonly revision: number;
 }
 
-/** Long texts come last: SQLite reads a row's columns in order, and what lies behind a long text costs its pages. */
+/** In the order of the tables: long texts towards the end, for what lies behind one in a row costs its pages to read. */
 export const RUN_COLUMNS = [
   "run_id",
   "manifest_hash",
@@ -37,6 +37,9 @@ export const RUN_COLUMNS = [
   "input",
   "outcome",
   "result",
+  "waits",
+  "forked_from",
+  "interventions",
 ] as const;
 
 export const STEP_COLUMNS = [
@@ -58,6 +61,10 @@ export const STEP_COLUMNS = [
   "result_ref",
   "error",
   "result",
+  "path",
+  "tries",
+  "next_attempt_at",
+  "in_doubt",
 ] as const;
 
 export const EVENT_COLUMNS = [
@@ -99,6 +106,9 @@ export function toRunRow(run: RunState, revision: number): Cell[] {
     result: inline(run.result),
     result_ref: ref(run.result),
     error: run.error,
+    waits: run.waits.length === 0 ? null : JSON.stringify(run.waits),
+    interventions: run.interventions.length === 0 ? null : JSON.stringify(run.interventions),
+    forked_from: run.forkedFrom === null ? null : JSON.stringify(run.forkedFrom),
     revision,
   });
 }
@@ -125,6 +135,9 @@ export function fromRunRow(row: RunRow): RunState & Revised {
     outcome: row.outcome as string | null,
     result: body(row.result, row.result_ref),
     error: row.error as string | null,
+    waits: row.waits === null ? [] : (JSON.parse(text(row.waits)) as Wait[]),
+    interventions: row.interventions === null ? [] : (JSON.parse(text(row.interventions)) as string[]),
+    forkedFrom: row.forked_from === null ? null : (JSON.parse(text(row.forked_from)) as ForkOrigin),
     revision: Number(row.revision),
   };
 }
@@ -148,6 +161,10 @@ export function toStepRow(runId: string, step: StepState, revision: number): Cel
     worker_id: step.workerId,
     fence: step.fence,
     begin_request_id: step.beginRequestId,
+    path: step.path === String(step.stepIndex) ? null : step.path,
+    tries: step.tries,
+    next_attempt_at: step.nextAttemptAt,
+    in_doubt: step.inDoubt ? 1 : 0,
     revision,
   });
 }
@@ -169,6 +186,10 @@ export function fromStepRow(row: StepRow): StepState & Revised {
     workerId: text(row.worker_id),
     fence: Number(row.fence),
     beginRequestId: text(row.begin_request_id),
+    path: row.path === null ? text(row.step_index) : text(row.path),
+    tries: Number(row.tries),
+    nextAttemptAt: row.next_attempt_at as number | null,
+    inDoubt: Number(row.in_doubt) === 1,
     revision: Number(row.revision),
   };
 }

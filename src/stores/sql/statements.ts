@@ -21,6 +21,12 @@ INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
 SELECT ${cells(STEP_COLUMNS)} FROM json_each(?1) WHERE true
 ON CONFLICT (run_id, step_index) DO UPDATE SET ${assignments(STEP_COLUMNS)} WHERE ${newer("durable_steps")}`;
 
+/**
+ * ?1: run id, ?2: position, ?3: fence. Steps from a position on that are older than the restart which dropped them.
+ */
+export const DELETE_STEPS = `
+DELETE FROM durable_steps WHERE run_id = ?1 AND step_index >= ?2 AND fence < ?3`;
+
 /** ?1: rows. The first emit stands. */
 export const INSERT_EVENTS = `
 INSERT INTO durable_events (${EVENT_COLUMNS.join(", ")})

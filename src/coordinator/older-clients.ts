@@ -1,0 +1,29 @@
+/**
+ * Requests of clients that are older than this coordinator: what such a client leaves out is filled in, as it was meant
+ * then. Goes when no such client can be left.
+ */
+import type { BeginFacts, Request } from "../ledger/requests.ts";
+
+export function filledIn(request: Request): Request {
+  switch (request.op) {
+    case "begin":
+      return fillIn(request, { attempt: null, ...firstFacts(request.stepIndex) });
+    case "complete":
+    case "fail": {
+      const begun = request.begun && fillIn(request.begun, firstFacts(request.stepIndex));
+      if (request.op === "complete") return { ...request, begun };
+      return fillIn({ ...request, begun }, { retryAfterMs: null, inDoubt: false });
+    }
+    default:
+      return request;
+  }
+}
+
+/** In the first version there were no branches, waits or policies. */
+function firstFacts(stepIndex: number): Pick<BeginFacts, "path" | "waitFor" | "onInterrupted"> {
+  return { path: String(stepIndex), waitFor: null, onInterrupted: "rerun" };
+}
+
+function fillIn<T extends object>(given: T, defaults: Partial<T>): T {
+  return { ...defaults, ...given };
+}
