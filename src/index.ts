@@ -4,17 +4,24 @@
 export type { Clock } from "./contract/clock.ts";
 export {
   DurableAwaitEventTimeoutError,
+  DurableBranchStoppedError,
   DurableInvalidInputError,
+  DurableNestedStepError,
   DurablePayloadError,
+  DurableRunCancelledError,
   DurableRunDivergenceError,
   DurableRunError,
   DurableRunInputMismatchError,
   DurableRunLeaseHeldError,
   DurableRunLeaseLostError,
   DurableRunNotFoundError,
+  DurableRunSuspendedError,
   DurableStepInputMismatchError,
+  DurableStepInterruptedError,
+  DurableStepNotDueError,
   DurableStepTimeoutError,
   DurableStoreUnavailableError,
+  NonRetryableError,
 } from "./contract/errors.ts";
 export type { DurableRunErrorCode } from "./contract/errors.ts";
 export { DEFAULT_LEASE_MS, LIMITS } from "./contract/limits.ts";
@@ -30,31 +37,47 @@ export type {
   EndRunInput,
   EventRecord,
   FailStepInput,
+  ForkRunOptions,
+  InterruptionPolicy,
   RenewLeaseInput,
+  RequestOptions,
+  RestartRunOptions,
   RunOutcome,
   RunRecord,
   RunStatus,
+  RunWait,
   StartOrResumeInput,
   StartOrResumeResult,
   StepError,
   StepKind,
   StepRecord,
+  StepResolution,
   StepStatus,
+  SuspendRunInput,
+  WaitForEventInput,
+  WatchLeaseInput,
 } from "./contract/types.ts";
 export { canonicalHash, canonicalJson, deriveWorkerId, manifestHash, newRunId, stepId } from "./identity.ts";
 export { runDurable } from "./runner/run-durable.ts";
 export type {
   AwaitEventOptions,
+  Branch,
+  Branches,
+  BranchResult,
   DurableContext,
+  RetryFunction,
+  RetryPolicy,
   RunDurableInput,
   RunDurableResult,
   StepInfo,
   StepOptions,
 } from "./runner/types.ts";
+export { RERUN } from "./runner/types.ts";
 export type { D1DatabaseLike, D1PreparedStatementLike } from "./stores/d1/database.ts";
 export { D1DurableRunStore } from "./stores/d1/store.ts";
 export type { D1StoreOptions } from "./stores/d1/store.ts";
 export { InMemoryDurableRunStore } from "./stores/memory.ts";
+export type { InMemoryStoreOptions } from "./stores/memory.ts";
 export { eventKeyOf, workflowEventType } from "./workflows/event-type.ts";
 export { runOnWorkflowStep } from "./workflows/run-on-workflow-step.ts";
 export type { RunOnWorkflowStepInput, WorkflowStepConfig, WorkflowStepLike } from "./workflows/types.ts";

@@ -26,8 +26,10 @@ export function fromStepError(recorded: StepError): Error {
 /** The typed errors that can be a step's own failure. */
 const REPLAYED_BY_CLASS: ReadonlySet<string> = new Set([
   "await_event_timeout",
+  "nested_step",
   "payload_not_json",
   "payload_too_large",
+  "step_interrupted",
   "step_timeout",
 ]);
 

@@ -6,9 +6,16 @@
  * borne until then; `ok: false` ends the hold at once. Once lost, it stays lost.
  */
 import type { Clock } from "../contract/clock.ts";
-import { backoffMs, withDeadline } from "../contract/clock.ts";
-import { codeOf, DurableRunLeaseLostError, DurableStoreUnavailableError } from "../contract/errors.ts";
-import type { DurableRunStore } from "../contract/types.ts";
+import { backoffMs, unlessAborted, withDeadline } from "../contract/clock.ts";
+import type { DurableRunError } from "../contract/errors.ts";
+import {
+  codeOf,
+  DurableRunCancelledError,
+  DurableRunLeaseLostError,
+  DurableStoreUnavailableError,
+} from "../contract/errors.ts";
+import type { DurableRunStore, RunStatus } from "../contract/types.ts";
+import { watchLease } from "./watch.ts";
 
 /** A store call without an answer for longer than any stall on record (80 s) is taken for lost, and made again. */
 const LOST_CALL_MS = 120_000;
@@ -40,20 +47,28 @@ export class Lease {
     this.#heldSince = claimedAt;
   }
 
-  /** Aborts with the `lease_lost` error. */
+  /** Aborts with the `lease_lost` error, or `run_cancelled`. */
   get lostSignal(): AbortSignal {
     return this.#lost.signal;
   }
 
   /** The error, once lost. Also notices a deadline that passed while this process slept. */
-  get lostError(): DurableRunLeaseLostError | undefined {
+  get lostError(): DurableRunError | undefined {
     if (!this.#lost.signal.aborted && this.#input.clock.now() >= this.#deadline) this.#loseUnrenewed();
-    return this.#lost.signal.aborted ? (this.#lost.signal.reason as DurableRunLeaseLostError) : undefined;
+    return this.#lost.signal.aborted ? (this.#lost.signal.reason as DurableRunError) : undefined;
   }
 
   startHeartbeat(): void {
     // The loop ends by itself when stopped; whatever else it throws would be a defect, and loses the lease.
     this.#beat().catch((error: unknown) => this.lose(`the heartbeat failed: ${String(error)}`, error));
+  }
+
+  /** Hears of a loss as soon as the store does, where the store can tell. */
+  startWatch(): void {
+    const { fence } = this;
+    if (fence === undefined) return;
+    const watched = { ...this.#input, fence, stopped: this.#stopped.signal };
+    void watchLease(watched, (status) => this.#refused(status, "it was told so"));
   }
 
   stop(): void {
@@ -66,11 +81,22 @@ export class Lease {
   }
 
   lose(why: string, cause?: unknown): void {
-    if (this.#lost.signal.aborted) return;
     const { runId, workerId } = this.#input;
     const message = `worker "${workerId}" lost its lease on run "${runId}": ${why}. Another worker may resume the run.`;
-    this.#lost.abort(new DurableRunLeaseLostError(message, cause === undefined ? undefined : { cause }));
+    this.#loseTo(new DurableRunLeaseLostError(message, cause === undefined ? undefined : { cause }));
+  }
+
+  #loseTo(error: DurableRunError): void {
+    if (this.#lost.signal.aborted) return;
+    this.#lost.abort(error);
     this.stop();
+  }
+
+  /** The store says that the lease is no longer this attempt's. While that ends its run, its own end may be why. */
+  #refused(status: RunStatus | undefined, why: string): void {
+    if (this.#ending) return;
+    if (status !== "cancelled") return this.lose(why);
+    this.#loseTo(new DurableRunCancelledError(`run "${this.#input.runId}" was cancelled.`));
   }
 
   /**
@@ -114,6 +140,7 @@ export class Lease {
         return await withDeadline(clock, callMs, this.whileHeld(call()), noAnswer);
       } catch (error) {
         if (codeOf(error) === "lease_lost") this.lose("the store refused a call under its fence", error);
+        if (codeOf(error) === "run_cancelled") this.#loseTo(new DurableRunCancelledError(messageOf(error)));
         if (this.lostError) throw this.lostError;
         if (isAnswer(error) || clock.now() - since >= patienceMs(error)) throw error;
         this.#trouble = error;
@@ -134,7 +161,7 @@ export class Lease {
       if (clock.now() >= this.#deadline) return this.#loseUnrenewed();
       const sentAt = clock.now();
       const answer = await this.#renew(Math.min(interval, this.#deadline - sentAt));
-      if (answer === "refused") return this.#ending ? undefined : this.lose("its renewal was refused");
+      if (typeof answer === "object") return this.#refused(answer.refused, "its renewal was refused");
       if (answer === "renewed") {
         this.#heldSince = sentAt;
         this.#trouble = undefined;
@@ -143,7 +170,7 @@ export class Lease {
     }
   }
 
-  async #renew(patienceMs: number): Promise<"renewed" | "refused" | "failed"> {
+  async #renew(patienceMs: number): Promise<"renewed" | { refused: RunStatus | undefined } | "failed"> {
     const { runId, workerId, leaseMs, store, clock } = this.#input;
     const fence = this.fence === undefined ? {} : { fence: this.fence };
     try {
@@ -151,11 +178,12 @@ export class Lease {
         this.#stopped.signal,
         store.renewLease({ runId, workerId, leaseMs, ...fence }),
       );
-      const { ok } = await withDeadline(clock, patienceMs, sent, noAnswer);
-      return ok ? "renewed" : "refused";
+      const { ok, status } = await withDeadline(clock, patienceMs, sent, noAnswer);
+      return ok ? "renewed" : { refused: status };
     } catch (error) {
       this.#trouble = error;
-      return codeOf(error) === "lease_lost" || codeOf(error) === "run_not_found" ? "refused" : "failed";
+      const refused = codeOf(error) === "lease_lost" || codeOf(error) === "run_not_found";
+      return refused ? { refused: undefined } : "failed";
     }
   }
 
@@ -169,14 +197,8 @@ export class Lease {
   }
 }
 
-/** Settles like `work`, or rejects with the signal's reason as soon as it aborts. `work` itself goes on. */
-export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 export function noAnswer(): Error {
@@ -200,7 +222,10 @@ const ANSWERS: ReadonlySet<string> = new Set([
   "step_divergence",
   "step_input_mismatch",
   "step_not_running",
+  "step_not_due",
+  "step_not_in_doubt",
   "run_not_found",
+  "run_exists",
   "run_cancelled",
   "payload_not_json",
   "payload_too_large",

@@ -10,6 +10,7 @@ import { checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from ".
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
 import type { ClaimedRunRecord, EndRunInput, StartOrResumeResult } from "../contract/types.ts";
 import { deriveWorkerId, newRequestId } from "../identity.ts";
+import { Attempt } from "./attempt.ts";
 import { RunContext } from "./context.ts";
 import { toStepError } from "./failures.ts";
 import { isAnswer, isUnavailable, Lease, noAnswer } from "./lease.ts";
@@ -30,8 +31,10 @@ type Checked<TResult> = RunDurableInput<TResult> &
  * with the task's own error, the run then being `failed` and open to be resumed by the next call; with what
  * `startOrResume` refuses (`lease_held`, `manifest_mismatch`, `run_cancelled`, …); with `step_divergence` or
  * `step_input_mismatch` when the task left the record, even if it caught that error; with `payload_not_json` or
- * `payload_too_large` when JSON cannot carry the task's result; or with `lease_lost`, when another worker took over
- * or the store was out of reach for too long: the run is then as it was, and can be resumed.
+ * `payload_too_large` when JSON cannot carry the task's result; with `run_suspended`, when a step waits for somebody to
+ * resolve it: call again after that; with `run_cancelled`, when the run was cancelled meanwhile; or with `lease_lost`,
+ * when another worker took over or the store was out of reach for too long: the run is then as it was, and can be
+ * resumed.
  */
 export async function runDurable<TResult>(
   given: RunDurableInput<TResult>,
@@ -53,10 +56,11 @@ export async function runDurable<TResult>(
     holdsLease ? claimedAt : Infinity,
   );
   try {
-    const context = new RunContext({ input, lease, clock, claimed });
+    const attempt = new Attempt({ input, lease, clock, claimed });
     if (holdsLease) lease.startHeartbeat();
+    if (holdsLease) lease.startWatch();
     const end = holdsLease ? ending(input, lease) : async () => run;
-    return await attempt(input, lease, context, end);
+    return await work(input, attempt, end);
   } finally {
     lease.stop();
   }
@@ -89,26 +93,46 @@ function ending<TResult>({ runId, store, workerId }: Checked<TResult>, lease: Le
   };
 }
 
-async function attempt<TResult>(
-  { taskFn, defaultOutcome }: Checked<TResult>,
-  lease: Lease,
-  context: RunContext,
+async function work<TResult>(
+  input: Checked<TResult>,
+  attempt: Attempt,
   end: End,
 ): Promise<RunDurableResult<TResult>> {
+  const { taskFn, defaultOutcome, manifest } = input;
+  const { lease } = attempt;
   try {
     if (lease.lostError) throw lease.lostError;
-    const returned = await lease.whileHeld(Promise.resolve(taskFn(context)));
-    await lease.whileHeld(context.settle());
-    context.assertAllReplayed();
+    const context = new RunContext(attempt, manifest);
+    const returned = await attempt.unlessParked(lease.whileHeld(Promise.resolve(taskFn(context))));
+    await attempt.unlessParked(lease.whileHeld(attempt.settle()));
+    attempt.replay.assertAllReplayed();
     const text = toJsonText("the task's result", returned);
     const outcome = defaultOutcome === undefined ? {} : { outcome: defaultOutcome };
     const record = await end({ status: "completed", result: fromJsonText(text), ...outcome });
-    return { result: fromJsonText(text) as TResult, record, steps: context.records() };
+    return { result: fromJsonText(text) as TResult, record, steps: attempt.records() };
   } catch (error) {
-    if (!lease.lostError) await lease.whileHeld(context.settle()).catch(() => {});
-    if (!lease.lostError) await end({ status: "failed", error: toStepError(error) }).catch(() => {});
+    if (!lease.lostError) await lease.whileHeld(attempt.settle()).catch(() => {});
+    const { parked } = attempt;
+    if (lease.lostError) throw parked && error === parked ? lease.lostError : error;
+    if (parked) return suspend(input, attempt, parked);
+    await end({ status: "failed", error: toStepError(error) }).catch(() => {});
     throw error;
   }
+}
+
+/** Leaves the run to whoever comes once the step is resolved. Throws. */
+async function suspend<TResult>(
+  { runId, store, workerId }: Checked<TResult>,
+  { lease }: Attempt,
+  parked: Error,
+): Promise<never> {
+  lease.beginEnding();
+  const fence = lease.fence === undefined ? {} : { fence: lease.fence };
+  const request = { runId, workerId, requestId: newRequestId(), ...fence };
+  // Should the store not hear of it, the lease lapses: the step is parked either way.
+  await lease.tell(async () => store.suspendRun?.(request)).catch(() => {});
+  const lost = lease.lostError;
+  throw lost?.code === "run_cancelled" ? lost : parked;
 }
 
 /** The claim, made again while the store cannot answer, for as long as a lease would last. */

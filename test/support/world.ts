@@ -9,6 +9,7 @@ import { runDurable } from "../../src/runner/run-durable.ts";
 import type { RunDurableInput, RunDurableResult } from "../../src/runner/types.ts";
 import { InMemoryDurableRunStore } from "../../src/stores/memory.ts";
 import { ManualClock } from "./manual-clock.ts";
+import type { WrappedStoreOptions } from "./wrapped-store.ts";
 import { WrappedStore } from "./wrapped-store.ts";
 
 export const RUN_ID = "run-1";
@@ -34,11 +35,10 @@ export interface World {
   step(stepIndex: number): Promise<StepRecord | undefined>;
 }
 
-export function newWorld(): World {
+export function newWorld(options: WrappedStoreOptions = {}): World {
   const clock = new ManualClock();
-  const memory = new InMemoryDurableRunStore();
-  memory.now = () => clock.now();
-  const store = new WrappedStore(memory);
+  const memory = new InMemoryDurableRunStore({ clock });
+  const store = new WrappedStore(memory, options);
   return {
     clock,
     memory,

@@ -1,5 +1,8 @@
 /**
  * A store in front of another: it records every call, and a test may stand in the way of any of them.
+ *
+ * It has the optional methods that the inner store has; but those by which a store tells of something (a wait that is
+ * answered, a lease that is lost) only when asked for, so that a test may count polls.
  */
 import type { DurableRunStore } from "../../src/contract/types.ts";
 
@@ -15,13 +18,31 @@ type Hook<M extends Method> = (
 /** Stands in the way of any method. */
 export type Fault = <T>(pass: () => Promise<T>) => Promise<T>;
 
+const INTERVENTIONS = ["suspendRun", "cancelRun", "resolveStep", "restartRun", "forkRun"] as const;
+const PUSHES = ["waitForEvent", "watchLease"] as const;
+type Optional = (typeof INTERVENTIONS)[number] | (typeof PUSHES)[number];
+
+export interface WrappedStoreOptions {
+  /** Whether it has `waitForEvent` and `watchLease`, if the inner store does. Default false. */
+  pushes?: boolean;
+}
+
 export class WrappedStore implements DurableRunStore {
   readonly calls: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
   readonly hooks: { [M in Method]?: Hook<M> } = {};
   readonly #inner: DurableRunStore;
+  declare suspendRun?: Methods["suspendRun"];
+  declare cancelRun?: Methods["cancelRun"];
+  declare resolveStep?: Methods["resolveStep"];
+  declare restartRun?: Methods["restartRun"];
+  declare forkRun?: Methods["forkRun"];
+  declare waitForEvent?: Methods["waitForEvent"];
+  declare watchLease?: Methods["watchLease"];
 
-  constructor(inner: DurableRunStore) {
+  constructor(inner: DurableRunStore, { pushes = false }: WrappedStoreOptions = {}) {
     this.#inner = inner;
+    for (const method of INTERVENTIONS) this.#passOn(method);
+    if (pushes) for (const method of PUSHES) this.#passOn(method);
   }
 
   /** How often a method was called. */
@@ -29,9 +50,11 @@ export class WrappedStore implements DurableRunStore {
     return this.calls.filter((call) => call.method === method).length;
   }
 
-  /** The methods that were called, in order, without the heartbeat's. */
+  /** The methods that were called, in order, without those that look after the lease. */
   methods(): Method[] {
-    return this.calls.map((call) => call.method).filter((method) => method !== "renewLease");
+    return this.calls
+      .map((call) => call.method)
+      .filter((method) => method !== "renewLease" && method !== "watchLease");
   }
 
   inject(method: Method, fault: Fault): void {
@@ -67,6 +90,14 @@ export class WrappedStore implements DurableRunStore {
   }
   close(): Promise<void> {
     return this.#inner.close();
+  }
+
+  #passOn<M extends Optional>(method: M): void {
+    type Call = (...args: Parameters<Methods[M]>) => ReturnType<Methods[M]>;
+    const inner = (this.#inner[method] as Call | undefined)?.bind(this.#inner);
+    if (inner === undefined) return;
+    const passed: Call = (...args) => this.#around(method, args, () => inner(...args));
+    Object.assign(this, { [method]: passed });
   }
 
   #around<M extends Method>(

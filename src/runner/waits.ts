@@ -1,0 +1,87 @@
+/**
+ * Waiting, for an event or for a time (R24, R33).
+ *
+ * The deadline is the record's. A store that can tell of an event is asked to, in slices, since a held call may be lost;
+ * any other is asked again and again.
+ */
+import { DurableAwaitEventTimeoutError } from "../contract/errors.ts";
+import type { EventRecord, StepRecord } from "../contract/types.ts";
+import type { Attempt } from "./attempt.ts";
+import { unlessAborted } from "../contract/clock.ts";
+import { delay } from "./step-runner.ts";
+
+/** How long a store holds one call. */
+const SLICE_MS = 30_000;
+
+interface EventWait {
+  readonly key: string;
+  readonly deadline: number;
+  readonly pollMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves to the payload. Rejects with `await_event_timeout` when there is none at the deadline. */
+export async function waitForEvent<T>(attempt: Attempt, wait: EventWait): Promise<T> {
+  const { runId, store, lease, clock } = attempt;
+  const { key, deadline, pollMs, signal } = wait;
+  const isPushed = store.waitForEvent !== undefined;
+  for (;;) {
+    signal.throwIfAborted();
+    const askedAt = clock.now();
+    const left = deadline - askedAt;
+    const event =
+      isPushed && left > 0
+        ? await slice(attempt, wait)
+        : await lease.offer(() => store.loadEvent(runId, key));
+    if (event) return event.payload as T;
+    if (left <= 0) {
+      const when = new Date(deadline).toISOString();
+      throw new DurableAwaitEventTimeoutError(`no event "${key}" came to run "${runId}" by ${when}.`);
+    }
+    // Also a store that does not hold the call is not asked more often than this.
+    const isTooSoon = clock.now() - askedAt < Math.min(pollMs, left);
+    if (isTooSoon) await clock.sleep(Math.min(pollMs, left), signal);
+  }
+}
+
+/** One held call. Its time is up by this clock too: the store's may go otherwise. */
+function slice(attempt: Attempt, { key, deadline, signal }: EventWait): Promise<EventRecord | undefined> {
+  const { runId, store, lease, clock } = attempt;
+  const call = async (): Promise<EventRecord | undefined> => {
+    if (signal.aborted) return undefined;
+    const timeoutMs = Math.min(SLICE_MS, Math.max(0, Math.floor(deadline - clock.now())));
+    const over = new AbortController();
+    const given = AbortSignal.any([signal, over.signal]);
+    // Also ends the call when nobody waits any more, should the store take no notice of the signal.
+    const timeUp = clock.sleep(timeoutMs, given).then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await Promise.race([store.waitForEvent?.({ runId, key, timeoutMs, signal: given }), timeUp]);
+    } catch (error) {
+      // Nobody waits any more, and the reason, which a store may reject with, is not to be taken for its answer.
+      if (signal.aborted) return undefined;
+      throw error;
+    } finally {
+      over.abort(new Error("answered"));
+    }
+  };
+  return unlessAborted(signal, lease.offer(call));
+}
+
+/** Resolves at the step's deadline. */
+export async function sleepUntilDeadline(
+  { clock }: Attempt,
+  begun: StepRecord,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await delay(clock, Math.max(0, deadlineOf(begun, timeoutMs, clock.now()) - clock.now()), signal);
+}
+
+/** R24: fixed when the wait first began. A plain store keeps no deadline; there it counts from the latest begin. */
+export function deadlineOf(begun: StepRecord, timeoutMs: number, now: number): number {
+  if (begun.deadlineAt !== undefined) return Date.parse(begun.deadlineAt);
+  return (begun.startedAt === undefined ? now : Date.parse(begun.startedAt)) + timeoutMs;
+}

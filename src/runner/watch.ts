@@ -1,0 +1,45 @@
+/**
+ * Watches for the loss of a lease, where the store can tell of one at once (R33): a cancelled run stops without waiting
+ * for the next heartbeat. Only an addition to the heartbeat: it fails without harm.
+ */
+import type { Clock } from "../contract/clock.ts";
+import type { DurableRunStore, RunStatus } from "../contract/types.ts";
+import { unlessAborted } from "../contract/clock.ts";
+
+/** Short runs are not watched. */
+const FIRST_MS = 1_000;
+const HOLD_MS = 30_000;
+const AFTER_FAILURE_MS = 5_000;
+
+export interface Watched {
+  readonly runId: string;
+  readonly fence: number;
+  readonly store: DurableRunStore;
+  readonly clock: Clock;
+  readonly stopped: AbortSignal;
+}
+
+/** Calls `onLost` once, if ever. Never rejects. */
+export async function watchLease(
+  { runId, fence, store, clock, stopped }: Watched,
+  onLost: (status: RunStatus | undefined) => void,
+): Promise<void> {
+  const watch = store.watchLease?.bind(store);
+  if (watch === undefined) return;
+  for (let pause = FIRST_MS; ;) {
+    await clock.sleep(pause, stopped).catch(() => {});
+    if (stopped.aborted) return;
+    try {
+      const askedAt = clock.now();
+      const { held, status } = await unlessAborted(
+        stopped,
+        watch({ runId, fence, timeoutMs: HOLD_MS, signal: stopped }),
+      );
+      if (!held) return onLost(status);
+      // A store that does not hold the call is not asked more often than this.
+      pause = Math.max(0, FIRST_MS - (clock.now() - askedAt));
+    } catch {
+      pause = AFTER_FAILURE_MS;
+    }
+  }
+}

@@ -1,0 +1,313 @@
+/** R32: a run with branches whose worker dies, loses its lease, or is cancelled; which is parked, restarted or forked. */
+import { describe, expect, test } from "vitest";
+import type { DurableContext } from "../src/runner/types.ts";
+import { killable } from "../src/testing/kill-points.ts";
+import { recorded, Turns } from "./helpers/branches.ts";
+import type { World } from "./support/world.ts";
+import {
+  counted,
+  crash,
+  LEASE_MS,
+  never,
+  newWorld,
+  rejection,
+  RUN_ID,
+  seize,
+  tick,
+  until,
+} from "./support/world.ts";
+
+describe("a worker that dies at any of its store calls", () => {
+  const OUTPUT = {
+    both: { a: ["a0", "a1"], b: { deep: ["b0"], deeper: { x: "b1" } } },
+    won: "quick",
+    caught: "E_NO: no",
+    last: "last",
+  };
+
+  /** Groups of every kind and outcome, with one output whatever the timing. Notes each call of a step's function. */
+  function taskOf(calls: string[]) {
+    const step = (c: DurableContext, name: string) => c.step("step", async () => (calls.push(name), name));
+    const fail = () => Promise.reject(Object.assign(new Error("no"), { code: "E_NO" }));
+    return async (ctx: DurableContext) => {
+      const deeper = (c: DurableContext) => c.all({ x: (d) => step(d, "b1") });
+      const both = await ctx.all({
+        a: async (c) => [await step(c, "a0"), await step(c, "a1")],
+        b: (c) => c.all({ deep: async (d) => [await step(d, "b0")], deeper }),
+      });
+      const won = await ctx.race({
+        quick: (c) => step(c, "quick"),
+        slow: async (c) => [await c.sleep(86_400_000), await step(c, "slow")],
+      });
+      const caught = await ctx
+        .all([(c) => c.sleep(86_400_000), (c) => c.step("fail", fail)])
+        .catch(({ code, message }: Error & { code: string }) => `${code}: ${message}`);
+      return { both, won, caught, last: await step(ctx, "last") };
+    };
+  }
+
+  async function undisturbed(): Promise<{ calls: number; steps: Record<string, string> }> {
+    const world = newWorld();
+    const worker = killable(world.memory);
+    expect((await world.run(taskOf([]), { store: worker.store })).result).toEqual(OUTPUT);
+    return { calls: worker.calls, steps: await recorded(world) };
+  }
+
+  test.each(["before", "after"] as const)(
+    "(%s) leaves a run that comes to the same, and repeats nothing",
+    async (when) => {
+      const { calls: most, steps } = await undisturbed();
+      expect(most).toBeGreaterThan(20);
+      for (let call = 1; call <= most; call += 1) {
+        const world = newWorld();
+        const victim = killable(world.memory, { call, when });
+        world.run(taskOf([]), { store: victim.store }).catch(() => {});
+        await victim.died;
+        const acknowledged = [...victim.acknowledged];
+        const done = await Promise.all(
+          acknowledged.map(async (position) => (await world.step(position))?.result),
+        );
+        world.clock.advance(LEASE_MS + 1);
+        const calls: string[] = [];
+        const { result, record } = await world.run(taskOf(calls), { store: world.memory });
+        expect(result, `killed ${when} call ${call}`).toEqual(OUTPUT);
+        for (const name of done) expect(calls, `killed ${when} call ${call}`).not.toContain(name);
+        expect(new Set(calls).size).toBe(calls.length);
+        expect(record.waitingFor).toBeUndefined();
+        expect(Object.keys(await recorded(world)).sort()).toEqual(Object.keys(steps).sort());
+      }
+    },
+  );
+});
+
+describe("in the midst of branches", () => {
+  /** Two lines of steps, whose code catches everything and tries again. */
+  function stubborn(turns: Turns, seen: string[]) {
+    const line = (name: string) => async (c: DurableContext) => {
+      for (const i of [0, 1]) {
+        await c.step(name, turns.of(`${name}${i}`)).catch((error: { code: string }) => seen.push(error.code));
+      }
+      seen.push(`${name}: ${c.signal.aborted}`);
+    };
+    return (ctx: DurableContext) =>
+      ctx.all([
+        ["a", line("a")],
+        ["b", (c) => c.race({ b: line("b") })],
+      ]);
+  }
+
+  test("a cancelled run stops in every branch, whatever its code catches", async () => {
+    const world = newWorld();
+    const turns = new Turns();
+    const seen: string[] = [];
+    const running = rejection(world.run(stubborn(turns, seen)));
+    await until(() => turns.called.length === 2);
+    await world.memory.cancelRun(RUN_ID, "enough");
+    await turns.end("a0");
+    expect(await running).toMatchObject({ code: "run_cancelled" });
+    await until(() => seen.length === 6);
+    expect(seen.sort()).toEqual(["a: true", "b: true", ...Array<string>(4).fill("run_cancelled")]);
+    expect(turns.called).toEqual(["a0", "b0"]);
+    expect(world.record()).toMatchObject({ status: "cancelled", error: { message: "enough" } });
+  });
+
+  test("a lost lease stops every branch, and the worker that took over goes on from what was recorded", async () => {
+    const world = newWorld();
+    const turns = new Turns();
+    const seen: string[] = [];
+    const running = rejection(world.run(stubborn(turns, seen)));
+    await turns.end("a0");
+    await until(() => turns.called.length === 3);
+    await seize(world);
+    await turns.end("b0");
+    expect(await running).toMatchObject({ code: "lease_lost" });
+    await until(() => seen.length === 5);
+    expect(seen.sort()).toEqual(["a: true", "b: true", ...Array<string>(3).fill("lease_lost")]);
+    expect(await recorded(world)).toEqual({
+      "0/a/0": "a: completed, 1",
+      "0/b/0/b/0": "b: running, 1",
+      "0/a/1": "a: running, 1",
+    });
+    world.memory._expireLease(RUN_ID);
+    turns.forget();
+    const again = world.run(stubborn(turns, []));
+    await turns.end("a1", "b0", "b1");
+    await again;
+    expect(turns.called.filter((name) => name === "a0")).toHaveLength(1);
+  });
+
+  test("the caller's signal lets what is in flight be recorded, and nothing else begin", async () => {
+    const world = newWorld();
+    const turns = new Turns();
+    const caller = new AbortController();
+    const reason = new Error("enough");
+    const line = (name: string) => async (c: DurableContext) => [
+      await c.step(name, turns.of(`${name}0`)),
+      await c.step(name, turns.of(`${name}1`)),
+    ];
+    const task = (ctx: DurableContext) => ctx.all({ a: line("a"), b: (c) => c.race([line("b"), line("c")]) });
+    const running = rejection(world.run(task, { signal: caller.signal }));
+    await until(() => turns.called.length === 3);
+    caller.abort(reason);
+    await turns.end("a0", "b0", "c0");
+    expect(await running).toBe(reason);
+    expect(turns.called).toEqual(["a0", "b0", "c0"]);
+    expect(Object.values(await recorded(world))).toEqual([
+      "a: completed, 1",
+      "b: completed, 1",
+      "c: completed, 1",
+    ]);
+  });
+});
+
+describe("a run that is parked in one branch", () => {
+  /** Its first worker dies in a payment, beside other work. */
+  async function parked(world: World, turns: Turns, task: (ctx: DurableContext) => Promise<unknown>) {
+    const seen: unknown[] = [];
+    const watched = (ctx: DurableContext) => task(ctx).catch((error: unknown) => (seen.push(error), "seen"));
+    await crash(world, watched, () => turns.called.length === 2);
+    turns.forget();
+    seen.length = 0;
+    return { running: rejection(world.run(watched)), watched, seen };
+  }
+  const pay = (turns: Turns) => (c: DurableContext) =>
+    c.step("pay", turns.of("pay"), { onInterrupted: "park" });
+
+  test.each(["all", "race"] as const)(
+    "waits for the steps of others (ctx.%s), which are recorded, and begins no other",
+    async (kind) => {
+      const world = newWorld();
+      const turns = new Turns();
+      const task = (ctx: DurableContext) =>
+        ctx[kind]({
+          pay: pay(turns),
+          other: async (c) => [await c.step("one", turns.of("one")), await c.step("two", turns.of("two"))],
+        });
+      const { running, watched, seen } = await parked(world, turns, task);
+      await until(() => turns.called.length === 3);
+      for (let i = 0; i < 5; i += 1) await tick();
+      expect(world.record().status).toBe("running");
+      await turns.end("one");
+      expect(await running).toMatchObject({ code: "run_suspended", stepIndex: 0 });
+      expect(world.record()).toMatchObject({
+        status: "suspended",
+        waitingFor: [{ stepIndex: 0, for: "decision" }],
+      });
+      expect(seen).toEqual([]);
+      await world.memory.resolveStep(RUN_ID, 0, { result: "paid" });
+      const again = world.run(watched);
+      if (kind === "all") await turns.end("two");
+      expect((await again).result).toEqual(kind === "all" ? { pay: "paid", other: ["one", "two"] } : "paid");
+      expect(turns.called.filter((name) => name === "pay" || name === "one")).toEqual(["pay", "one", "one"]);
+    },
+  );
+
+  test("and in another one is freed when both are resolved", async () => {
+    const world = newWorld();
+    const turns = new Turns();
+    const { running, watched } = await parked(world, turns, (ctx) =>
+      ctx.all([pay(turns), (c) => c.all([pay(turns)])]),
+    );
+    expect(await running).toMatchObject({ code: "run_suspended" });
+    await world.memory.resolveStep(RUN_ID, 0, { result: "paid" });
+    // The attempt stopped at the first, if not at both.
+    const next = await rejection(world.run(watched));
+    expect(next).toMatchObject({ code: "run_suspended", stepIndex: 1 });
+    await world.memory.resolveStep(RUN_ID, 1, { rerun: true });
+    const last = world.run(watched);
+    await turns.end("pay");
+    expect((await last).result).toEqual(["paid", ["pay"]]);
+  });
+});
+
+describe("a run with branches", () => {
+  /** Two lines in two groups, taking turns, so that each position is of another branch than its neighbours. */
+  async function completed(world: World) {
+    const turns = new Turns();
+    const line = (name: string) => async (c: DurableContext) => [
+      await c.step("work", turns.of(`${name}0`)),
+      await c.step("work", turns.of(`${name}1`)),
+    ];
+    const task = async (ctx: DurableContext) => [
+      await ctx.all({ a: line("a"), b: line("b") }),
+      await ctx.race({ c: line("c"), d: () => never() }),
+      await ctx.step("last", turns.of("last")),
+    ];
+    const running = world.run(task);
+    await turns.end("b0", "a0", "b1", "a1", "c0", "c1", "last");
+    const { result } = await running;
+    expect(Object.keys(await recorded(world)).sort()).toEqual([
+      "0/a/0",
+      "0/a/1",
+      "0/b/0",
+      "0/b/1",
+      "1",
+      "1/c/0",
+      "1/c/1",
+      "2",
+    ]);
+    turns.called.length = 0;
+    return { turns, task, result };
+  }
+
+  test.each([
+    [1, ["b0", "a1", "b1", "c0", "c1", "last"]],
+    [3, ["a1", "c0", "c1", "last"]],
+    [5, ["c1", "last"]],
+    [6, ["last"]],
+  ])(
+    "that is restarted from step %i, in a branch or a group, runs what began from there on again",
+    async (fromStep, again) => {
+      const world = newWorld();
+      const { turns, task, result } = await completed(world);
+      await world.memory.restartRun(RUN_ID, { fromStep, dropLater: true });
+      const running = world.run(task);
+      await turns.end(...again);
+      expect((await running).result).toEqual(result);
+      expect(turns.called.sort()).toEqual(again.sort());
+    },
+  );
+
+  test.each([
+    [0, ["b0", "a1", "b1", "c0", "c1", "last"]],
+    [2, ["a1", "c0", "c1", "last"]],
+    [5, ["last"]],
+    [6, ["last"]],
+  ])(
+    "that is forked through step %i, in a branch or a group, goes on from there in the fork",
+    async (throughStep, again) => {
+      const world = newWorld();
+      const { turns, task, result } = await completed(world);
+      await world.memory.forkRun(RUN_ID, "fork", { throughStep });
+      const running = world.run(task, { runId: "fork" });
+      await turns.end(...again);
+      expect((await running).result).toEqual(result);
+      expect(turns.called.sort()).toEqual(again.sort());
+    },
+  );
+
+  test("that is forked with another result of a step in a branch goes on from that", async () => {
+    const world = newWorld();
+    const { turns, task } = await completed(world);
+    await world.memory.forkRun(RUN_ID, "fork", { throughStep: 6, edits: { 1: "B0", 6: "C" } });
+    const running = world.run(task, { runId: "fork" });
+    await turns.end("last");
+    expect((await running).result).toEqual([{ a: ["a0", "a1"], b: ["B0", "b1"] }, "C", "last"]);
+  });
+});
+
+test("a thousand branches, and a thousand groups, are run and resumed", async () => {
+  const world = newWorld();
+  const effects = counted((call) => call);
+  const last = counted((call) => (call === 1 ? never() : "end"));
+  const many = Array.from({ length: 1_000 }, () => (c: DurableContext) => c.step("s", effects));
+  const task = async (ctx: DurableContext) => {
+    let sum = 0;
+    for (const one of await ctx.all(many)) sum += one;
+    for (const branch of many) sum += await ctx.race([branch]);
+    return [sum, await ctx.step("last", last)];
+  };
+  await crash(world, task, () => last.calls === 1);
+  expect((await world.run(task)).result).toEqual([(2_000 * 2_001) / 2, "end"]);
+  expect(effects.calls).toBe(2_000);
+});
