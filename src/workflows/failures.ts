@@ -3,20 +3,22 @@
  * reads the messages of Workflows.
  */
 import { cutText, LIMITS } from "../contract/limits.ts";
+import type { StepError } from "../contract/types.ts";
 import { fromStepError, toStepError } from "../runner/failures.ts";
 
 /** What the platform would lose, at the end of a message. */
 const LABEL = " [durable-runs ";
 const LABELLED = /^(.*) \[durable-runs (\{.*\})\]$/s;
 
-/**
- * What a step's function threw, as an error that gets through with its name and code. One that the platform is not to
- * try again (a NonRetryableError) is left as it is, since the platform knows it by its name.
- */
+/** What a step's function threw, as it is recorded. */
+export function toRecordedError(thrown: unknown): StepError {
+  const { stack: _, message, ...rest } = toStepError(thrown);
+  return { ...rest, message: cutText(message, LIMITS.errorTextBytes) };
+}
+
+/** What a step's function threw, as an error that gets through with its name and code. */
 export function toPlatformError(thrown: unknown): Error {
-  const { name = "Error", message, code } = toStepError(thrown);
-  const text = cutText(message, LIMITS.errorTextBytes);
-  if (name === "NonRetryableError") return Object.assign(new Error(text), { name });
+  const { name = "Error", message: text, code } = toRecordedError(thrown);
   if (name === "Error" && code === undefined) return new Error(text);
   return new Error(`${name}: ${text}${LABEL}${JSON.stringify({ name, code })}]`);
 }
@@ -51,4 +53,14 @@ export function isWaitTimeout(error: unknown): boolean {
   return (
     name === "WorkflowTimeoutError" || /^(WorkflowTimeoutError: )?Execution timed out after /.test(message)
   );
+}
+
+/** Whether the platform would not try a step again that fails so: it looks at how the message begins, too. */
+export function isNonRetryable(thrown: unknown): boolean {
+  return toPlatformError(thrown).message.startsWith("NonRetryableError");
+}
+
+/** Whether the platform has paused, restarted or terminated the instance. */
+export function isEngineAbort(error: unknown): boolean {
+  return /^(\w+: )?Aborting engine: /.test(toStepError(error).message);
 }

@@ -31,6 +31,8 @@ export interface WorkflowStepLike {
  * whose types take fewer timeouts and give another timestamp than {@link WorkflowStepLike} says.
  */
 export interface WorkflowStepMethods extends Pick<WorkflowStepLike, "do"> {
+  /** `duration`: milliseconds. */
+  sleep(name: string, duration: number): Promise<void>;
   waitForEvent(
     name: string,
     opts: { type: string; timeout?: `${number} seconds` },
@@ -38,13 +40,19 @@ export interface WorkflowStepMethods extends Pick<WorkflowStepLike, "do"> {
 }
 
 export interface RunOnWorkflowStepInput<TResult> {
-  /** Begins the name of every step, before a slash. 1 to 128 bytes; a whole step name has at most 256 characters. */
+  /**
+   * Begins the name of every step, before a slash, or before a colon and the path of a branch. 1 to 128 bytes; a whole
+   * step name has at most 256 characters.
+   */
   workflowName: string;
   /** As for `runDurable`, but for this: it awaits its steps, as the platform drops those in flight once it settles. */
   taskFn: (ctx: DurableContext) => Promise<TResult>;
-  /** For the steps of `ctx.step`. Default: the platform's, which is 5 retries with growing delays. */
+  /**
+   * For the steps of `ctx.step`, but for the retries of those that have their own. Default: the platform's, which is 5
+   * retries with growing delays.
+   */
   stepConfig?: WorkflowStepConfig;
-  /** Epoch milliseconds, for `ctx.now`. Default `Date.now`. */
+  /** Epoch milliseconds, for `ctx.now` and `ctx.sleepUntil`. Default `Date.now`. */
   now?: () => number;
   /** Pass `event.instanceId`. Default: a new id, recorded as a step, so that it is the instance's own at each replay. */
   runId?: string;

@@ -38,6 +38,20 @@ describe("what the arguments may be", () => {
       (ctx) => ctx.awaitEvent("é".repeat(17)),
       "key has 102 characters",
     ],
+    [
+      "a branch whose name leaves no room for the names of its steps",
+      (ctx) => ctx.all({ ["x".repeat(126)]: (branch) => branch.all({ ["y".repeat(126)]: returns }) }),
+      `branch "${"y".repeat(126)}" makes a step name of 265 characters`,
+    ],
+    [
+      "a step whose branch leaves no room for it",
+      (ctx) => ctx.all({ ["x".repeat(126)]: (branch) => branch.step("y".repeat(122), returns) }),
+      `intent makes a step name of 257 characters; Workflows allow at most 256, "test:0/${"x".repeat(126)}//" included`,
+    ],
+    ["no branches", (ctx) => ctx.all(null as never), "branches must be an object or an array of functions"],
+    ["a branch with a slash", (ctx) => ctx.race({ "a/b": returns }), 'must not have a "/" in its name'],
+    ["a branch that is none", (ctx) => ctx.all([1 as never]), 'branch "0" must be a function'],
+    ["a race of nobody", (ctx) => ctx.race([]), "branches must not be empty: no race would end"],
     ["such a key, emitted", (ctx) => ctx.emitEvent("é".repeat(17), 1), "key has 102 characters"],
   ])("refused: %s", async (_claim, work, message) => {
     await using flow = await start(fails(work), { sendEvent: async () => {} });

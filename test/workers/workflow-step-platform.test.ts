@@ -4,15 +4,21 @@ import type { DurableContext } from "../../src/runner/types.ts";
 import { runOnWorkflowStep } from "../../src/workflows/run-on-workflow-step.ts";
 import type { WorkflowStepConfig, WorkflowStepLike } from "../../src/workflows/types.ts";
 
+const YEAR_MS = 365 * 86_400_000;
+
 describe("the platform's step is called", () => {
   it("with stable names, the retry policy for steps alone, and a time limit in seconds", async () => {
     const platform = new Platform();
     const stepConfig = { retries: { limit: 1, delay: "1 second" }, timeout: 500 };
-    await run(platform, { stepConfig }, async (ctx) => {
+    await run(platform, { stepConfig, now: () => 5_000 }, async (ctx) => {
       await ctx.step("draft", async () => 1);
       await ctx.awaitEvent("go/on");
       await ctx.awaitEvent("soon", { timeoutMs: 1_500 });
       await ctx.emitEvent("done", null);
+      await ctx.step("own", async () => 1, { retries: { limit: 2 }, timeoutMs: 60_000 });
+      await ctx.sleep(0);
+      await ctx.sleep(1.5 * YEAR_MS);
+      await ctx.sleepUntil(new Date(6_000));
       return [await ctx.now(), await ctx.uuid()];
     });
     expect(platform.calls).toEqual([
@@ -21,8 +27,60 @@ describe("the platform's step is called", () => {
       ["waitForEvent", "flow/event:go/on", { type: "go_2Fon", timeout: "86400 seconds" }],
       ["waitForEvent", "flow/event:soon", { type: "soon", timeout: "1.5 seconds" }],
       ["do", "flow/emit:done", undefined],
+      ["do", "flow/own", { retries: { limit: 2, delay: 1_000, backoff: "exponential" }, timeout: 500 }],
+      ["sleep", "flow/ctx.sleep", YEAR_MS],
+      ["sleep", "flow/ctx.sleep", YEAR_MS / 2],
+      ["do", "flow/ctx.sleepUntil", undefined],
+      ["sleep", "flow/ctx.sleepUntil 1970-01-01T00:00:06.000Z", 1_000],
       ["do", "flow/ctx.now", undefined],
       ["do", "flow/ctx.uuid", undefined],
+    ]);
+  });
+
+  it("with the path of the branch in the names of its steps", async () => {
+    const platform = new Platform();
+    await run(platform, { runId: "r" }, async (ctx) => {
+      await ctx.all({
+        a: async (a) => {
+          await a.step("draft", async () => 1);
+          await a.race([["x", (x) => x.now()]]);
+          await a.emitEvent("done", null);
+          await a.sleep(1);
+        },
+      });
+      await ctx.all([(branch) => branch.step("draft", async () => 2)]);
+      await ctx.step("draft", async () => 3);
+    });
+    expect(platform.calls.map(([method, name]) => `${method} ${name}`)).toEqual([
+      "do flow:0//ctx.all",
+      "do flow:0/a//draft",
+      "do flow:0/a/0//ctx.race",
+      "do flow:0/a/0/x//ctx.now",
+      "do flow:0/a/0//ctx.race",
+      "do flow:0/a//emit:done",
+      "sleep flow:0/a//ctx.sleep",
+      "do flow:0//ctx.all",
+      "do flow:1//ctx.all",
+      "do flow:1/0//draft",
+      "do flow:1//ctx.all",
+      "do flow/draft",
+    ]);
+  });
+
+  it("for an event among branches: with one wait for the key, and a sleep and a decision for each that awaits it", async () => {
+    const platform = new Platform();
+    await run(platform, { runId: "r" }, async (ctx) => {
+      await ctx.all([(branch) => branch.awaitEvent("k", { timeoutMs: 5 })]);
+      await ctx.awaitEvent("k");
+    });
+    expect(platform.calls.map(([method, name, options]) => [`${method} ${name}`, options])).toEqual([
+      ["do flow:0//ctx.all", undefined],
+      ["do flow:0/0/0//event:k", undefined],
+      ["waitForEvent flow:*//event:k", { type: "k", timeout: "31536000 seconds" }],
+      ["sleep flow:0/0/0//event:k timeout", 5],
+      ["do flow:0/0/0//event:k", undefined],
+      ["do flow:0//ctx.all", undefined],
+      ["do flow:0//event:k", undefined],
     ]);
   });
 
@@ -48,12 +106,6 @@ describe("the platform's step is called", () => {
 
 describe("a step's failure", () => {
   it.each([
-    [
-      "a NonRetryableError, by which the platform knows it",
-      { name: "NonRetryableError" },
-      "NonRetryableError",
-      "no",
-    ],
     ["an Error", {}, "Error", "no"],
     [
       "any other, with what the platform would lose",
@@ -71,6 +123,22 @@ describe("a step's failure", () => {
     );
     expect(seen).toMatchObject([{ name, message }]);
   });
+});
+
+describe("a failure that is not to be tried again", () => {
+  it.each([{ name: "NonRetryableError" }, { retryable: false }])(
+    "reaches the platform as an outcome, which it keeps: %j",
+    async (own) => {
+      const platform = new Platform();
+      const thrown = Object.assign(new Error("no"), { code: "c", ...own });
+      const work = run(platform, {}, (ctx) => ctx.step("a", () => Promise.reject(thrown)));
+      await expect(work).rejects.toBe(thrown);
+      expect(platform.outcomes.at(-1)).toEqual({
+        "durable-runs": 1,
+        error: { name: thrown.name, message: "no", code: "c" },
+      });
+    },
+  );
 });
 
 describe("an error of the platform", () => {
@@ -103,7 +171,7 @@ describe("an error of the platform", () => {
 
 function run<T>(
   platform: WorkflowStepLike,
-  settings: { stepConfig?: WorkflowStepConfig; runId?: string },
+  settings: { stepConfig?: WorkflowStepConfig; runId?: string; now?: () => number },
   taskFn: (ctx: DurableContext) => Promise<T>,
 ): Promise<T> {
   const sendEvent = async (): Promise<void> => {};
@@ -113,6 +181,8 @@ function run<T>(
 /** A platform with no memory: it notes what it is asked, and then does it, or fails with the given error. */
 class Platform implements WorkflowStepLike {
   readonly calls: [method: string, name: string, options: unknown][] = [];
+  /** What each step's function returned. */
+  readonly outcomes: unknown[] = [];
   /** Called with what an attempt threw. */
   onFailure: ((error: unknown) => void) | undefined;
   readonly #failure: Error | undefined;
@@ -129,14 +199,18 @@ class Platform implements WorkflowStepLike {
     this.calls.push(["do", name, config]);
     if (this.#failure && !name.endsWith("/run-id")) throw this.#failure;
     try {
-      return await fn();
+      const outcome = await fn();
+      this.outcomes.push(outcome);
+      return outcome;
     } catch (error) {
       this.onFailure?.(error);
       throw error;
     }
   }
 
-  async sleep(): Promise<void> {}
+  async sleep(name: string, duration: number): Promise<void> {
+    this.calls.push(["sleep", name, duration]);
+  }
 
   async waitForEvent<T>(name: string, options: { type: string; timeout?: string }) {
     this.calls.push(["waitForEvent", name, options]);

@@ -28,10 +28,14 @@ export interface Flow<T> extends AsyncDisposable {
   replay(task?: Task<T>): Promise<T>;
 }
 
-/** A new Workflow instance that runs the task. The step "end" comes after it, as something to restart from. */
+/**
+ * A new Workflow instance that runs the task. The step "end" comes after it, as something to restart from. `prepare`:
+ * called before it begins.
+ */
 export async function start<T>(
   task: Task<T>,
   given: Settings | ((id: string) => Settings) = {},
+  prepare: (instance: WorkflowInstanceIntrospector) => Promise<unknown> = async () => {},
 ): Promise<Flow<T>> {
   const id = crypto.randomUUID();
   const settings = typeof given === "function" ? given(id) : given;
@@ -48,6 +52,7 @@ export async function start<T>(
       },
     }),
   );
+  await prepare(instance);
   const handle = await env.SCRIPTED.create({ id, params: id });
   const flow: Flow<T> = {
     instance,
