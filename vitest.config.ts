@@ -20,7 +20,7 @@ export default defineConfig({
           name: "node",
           testTimeout: 60_000,
           environment: "node",
-          include: ["test/*.test.ts", "test/node/**/*.test.ts"],
+          include: ["test/*.test.ts", "test/node/**/*.test.ts", "examples/**/*.test.ts"],
         },
       },
       {

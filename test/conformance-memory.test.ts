@@ -5,8 +5,6 @@ import { describeRunStore } from "../src/testing/describe-run-store.ts";
 describeRunStore("InMemoryDurableRunStore", {
   newStore: () => {
     const clock = new TestClock();
-    const store = new InMemoryDurableRunStore();
-    store.now = () => clock.now();
-    return { store, clock };
+    return { store: new InMemoryDurableRunStore({ clock }), clock };
   },
 });

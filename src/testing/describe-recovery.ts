@@ -12,6 +12,7 @@ import { runDurable } from "../runner/run-durable.ts";
 import type { DurableContext, RunDurableResult } from "../runner/types.ts";
 import type { StoreHarness, SuiteOptions } from "./harness.ts";
 import { MANIFEST } from "./harness.ts";
+import { inFrontOf } from "./in-front-of.ts";
 import type { KillPoint } from "./kill-points.ts";
 import { killable } from "./kill-points.ts";
 
@@ -188,24 +189,21 @@ async function everything(store: DurableRunStore, runId: string): Promise<unknow
   return [await store.loadRun?.(runId), ...steps];
 }
 
-/** Notes each call, heartbeats aside, with what it was refused. */
+/**
+ * Notes each call, heartbeats aside, with what it was refused. The watch over the lease hears nothing: it would be paused
+ * with the rest of the process.
+ */
 function watch(inner: DurableRunStore, calls: string[]): DurableRunStore {
-  return new Proxy(inner, {
-    get: (target, property) => {
-      const method: unknown = Reflect.get(target, property);
-      if (typeof method !== "function" || property === "renewLease") {
-        return typeof method === "function" ? method.bind(target) : method;
-      }
-      return async (...args: unknown[]) => {
-        try {
-          const answer: unknown = await method.apply(target, args);
-          calls.push(`${String(property)}: accepted`);
-          return answer;
-        } catch (error) {
-          calls.push(`${String(property)}: ${codeOf(error) ?? String(error)}`);
-          throw error;
-        }
-      };
-    },
+  return inFrontOf(inner, async (method, _args, call) => {
+    if (method === "watchLease") return new Promise<never>(() => {});
+    if (method === "renewLease") return call();
+    try {
+      const answer = await call();
+      calls.push(`${method}: accepted`);
+      return answer;
+    } catch (error) {
+      calls.push(`${method}: ${codeOf(error) ?? String(error)}`);
+      throw error;
+    }
   });
 }

@@ -3,9 +3,10 @@
  * worker from then on, heartbeats included.
  */
 import type { DurableRunStore } from "../contract/types.ts";
+import { inFrontOf } from "./in-front-of.ts";
 
 export interface KillPoint {
-  /** Which call, from 1. Heartbeats are not counted. */
+  /** Which call, from 1. Heartbeats and the watch over the lease are not counted. */
   readonly call: number;
   readonly when: "before" | "after";
 }
@@ -19,8 +20,6 @@ export interface Killable {
   /** Positions of the steps whose completion was acknowledged to the worker. */
   readonly acknowledged: ReadonlySet<number>;
 }
-
-type Method = keyof DurableRunStore;
 
 /** Without a point, nobody dies, and calls are only counted. */
 export function killable(inner: DurableRunStore, point?: KillPoint): Killable {
@@ -36,28 +35,23 @@ export function killable(inner: DurableRunStore, point?: KillPoint): Killable {
   });
   const never = new Promise<never>(() => {});
 
-  const intercept = async (method: Method, args: readonly unknown[]): Promise<unknown> => {
+  const store = inFrontOf(inner, async (method, args, call) => {
     if (dead) return never;
-    if (method !== "renewLease") calls += 1;
-    const isPoint = method !== "renewLease" && calls === point?.call;
-    if (isPoint && point?.when === "before") {
+    const counts = method !== "renewLease" && method !== "watchLease";
+    if (counts) calls += 1;
+    const isPoint = counts && calls === point?.call;
+    if (isPoint && point.when === "before") {
       die();
       return never;
     }
-    const answer = await (inner[method] as (...all: unknown[]) => Promise<unknown>).apply(inner, [...args]);
-    if (isPoint) {
-      die();
-      return never;
-    }
+    const outcome = call();
+    await outcome.catch(() => {});
+    if (isPoint) die();
+    // Nor is anything heard of what was under way beside the fatal call.
+    if (dead) return never;
+    const answer = await outcome;
     if (method === "completeStep") acknowledged.add((args[0] as { stepIndex: number }).stepIndex);
     return answer;
-  };
-
-  const store = new Proxy(inner, {
-    get: (target, property) =>
-      typeof target[property as Method] === "function"
-        ? (...args: unknown[]) => intercept(property as Method, args)
-        : Reflect.get(target, property),
   });
   return {
     store,

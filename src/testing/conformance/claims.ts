@@ -5,7 +5,7 @@ import { aRun, aStep, MANIFEST, refusalOf } from "../harness.ts";
 import type { Suite } from "./suite.ts";
 
 export function describeClaims(suite: Suite): void {
-  const { it, claimed } = suite;
+  const { it, itWith, claimed } = suite;
 
   describe("claims", () => {
     it("begins an unknown run as running, under a first fence and a lease", async () => {
@@ -30,13 +30,17 @@ export function describeClaims(suite: Suite): void {
       expect(Date.parse(run.createdAt)).toBeGreaterThanOrEqual(before);
     });
 
-    it("refuses the same run id with another manifest, and leaves the run as it was", async () => {
-      const { runId } = await claimed();
-      const other = { ...MANIFEST, input: { question: "another" } };
-      const claim = { runId, workerId: "worker-1", manifest: other };
-      expect(await refusalOf(() => suite.store.startOrResume(claim))).toBe("manifest_mismatch");
-      expect(await suite.store.loadRun?.(runId)).toMatchObject({ status: "running", fence: 1 });
-    });
+    itWith(
+      ["loadRun"],
+      "refuses the same run id with another manifest, and leaves the run as it was",
+      async () => {
+        const { runId } = await claimed();
+        const other = { ...MANIFEST, input: { question: "another" } };
+        const claim = { runId, workerId: "worker-1", manifest: other };
+        expect(await refusalOf(() => suite.store.startOrResume(claim))).toBe("manifest_mismatch");
+        expect(await suite.store.loadRun?.(runId)).toMatchObject({ status: "running", fence: 1 });
+      },
+    );
 
     it("takes tags for no part of a run's identity", async () => {
       const input = aRun();
@@ -100,7 +104,7 @@ export function describeClaims(suite: Suite): void {
       expect(again.run.leaseHolderId).toBeUndefined();
     });
 
-    it("answers a claim that is repeated with its request id the same, once", async () => {
+    itWith(["loadRun"], "answers a claim that is repeated with its request id the same, once", async () => {
       const input = { ...aRun(), requestId: newRequestId() };
       const first = await suite.store.startOrResume(input);
       const second = await suite.store.startOrResume(input);
@@ -108,7 +112,7 @@ export function describeClaims(suite: Suite): void {
       expect((await suite.store.loadRun?.(input.runId))?.fence).toBe(1);
     });
 
-    it("lets one of twenty workers win a run that all claim at once", async () => {
+    itWith(["loadRun"], "lets one of twenty workers win a run that all claim at once", async () => {
       const { runId } = aRun();
       const claims = Array.from({ length: 20 }, (_, i) =>
         suite.store.startOrResume({ ...aRun(`racer-${i}`), runId }),
@@ -138,30 +142,36 @@ export function describeClaims(suite: Suite): void {
       expect(await refusalOf(() => suite.store.startOrResume(claim))).toBe("lease_held");
     });
 
-    it("does not extend another worker's lease", async () => {
+    itWith(["loadRun"], "does not extend another worker's lease", async () => {
       const { runId } = await claimed();
-      expect(await suite.store.renewLease({ runId, workerId: "worker-2" })).toEqual({ ok: false });
+      expect(await suite.store.renewLease({ runId, workerId: "worker-2" })).toMatchObject({ ok: false });
       expect((await suite.store.loadRun?.(runId))?.leaseHolderId).toBe("worker-1");
     });
 
     it("does not revive a lease that lapsed (R8)", async () => {
       const { runId, fence } = await claimed();
       suite.clock.advance(30_001);
-      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toEqual({ ok: false });
+      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toMatchObject({
+        ok: false,
+      });
       expect((await suite.store.startOrResume({ ...aRun("worker-2"), runId })).fence).toBe(fence + 1);
     });
 
     it("does not extend the lease of a run that has ended", async () => {
       const { runId, fence } = await claimed();
       await suite.store.endRun({ runId, workerId: "worker-1", fence, status: "failed" });
-      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toEqual({ ok: false });
+      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toMatchObject({
+        ok: false,
+      });
       expect((await suite.store.loadRun?.(runId))?.leaseExpiresAt).toBeUndefined();
     });
 
     it("does not extend a lease under an older fence of the same worker id (R6)", async () => {
       const { runId, fence } = await claimed();
       await suite.store.startOrResume({ ...aRun("worker-1"), runId });
-      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toEqual({ ok: false });
+      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence })).toMatchObject({
+        ok: false,
+      });
     });
   });
 }

@@ -4,7 +4,7 @@ import { aStep, refusalOf } from "../harness.ts";
 import type { Suite } from "./suite.ts";
 
 export function describeFencesAndEnds(suite: Suite): void {
-  const { it, claimed, takenOver } = suite;
+  const { it, itWith, claimed, takenOver } = suite;
 
   describe("fences", () => {
     it("refuses every mutation under a lower fence, and changes nothing (R5)", async () => {
@@ -25,9 +25,8 @@ export function describeFencesAndEnds(suite: Suite): void {
         () => suite.store.endRun({ ...late, workerId: "worker-1", status: "failed" }),
       ];
       for (const call of calls) expect(await refusalOf(call)).toBe("lease_lost");
-      expect(await suite.store.renewLease({ runId, workerId: "worker-1", fence: old })).toEqual({
-        ok: false,
-      });
+      const renewal = await suite.store.renewLease({ runId, workerId: "worker-1", fence: old });
+      expect(renewal).toMatchObject({ ok: false });
       const after = [
         await suite.store.loadRun?.(runId),
         await suite.store.loadStep(runId, 0),
@@ -36,15 +35,19 @@ export function describeFencesAndEnds(suite: Suite): void {
       expect(after).toEqual(before);
     });
 
-    it("refuses an end by a worker that another has replaced, fence or no fence", async () => {
-      const { runId } = await takenOver();
-      const end = { runId, workerId: "worker-1", status: "completed" } as const;
-      expect(await refusalOf(() => suite.store.endRun(end))).toBe("lease_lost");
-      expect(await suite.store.loadRun?.(runId)).toMatchObject({
-        status: "running",
-        leaseHolderId: "worker-2",
-      });
-    });
+    itWith(
+      ["loadRun"],
+      "refuses an end by a worker that another has replaced, fence or no fence",
+      async () => {
+        const { runId } = await takenOver();
+        const end = { runId, workerId: "worker-1", status: "completed" } as const;
+        expect(await refusalOf(() => suite.store.endRun(end))).toBe("lease_lost");
+        expect(await suite.store.loadRun?.(runId)).toMatchObject({
+          status: "running",
+          leaseHolderId: "worker-2",
+        });
+      },
+    );
 
     it("refuses to begin, complete or fail a step of a run that has ended", async () => {
       const { runId, fence } = await claimed();
@@ -61,26 +64,30 @@ export function describeFencesAndEnds(suite: Suite): void {
   });
 
   describe("ends", () => {
-    it("records how the run ended, frees its lease, and answers the same when repeated", async () => {
-      const { runId, fence } = await claimed();
-      const outcome = { pass: true, score: 0.9, notes: "fine", metadata: { tokens: 12 } };
-      const end = {
-        runId,
-        workerId: "worker-1",
-        fence,
-        status: "completed",
-        outcome,
-        result: { a: [1] },
-      } as const;
-      const ended = await suite.store.endRun(end);
-      expect(ended).toMatchObject({ status: "completed", outcome, result: { a: [1] }, fence });
-      expect(ended.completedAt).toBeDefined();
-      expect(ended.leaseHolderId).toBeUndefined();
-      expect(await suite.store.endRun(end)).toEqual(ended);
-      expect(await suite.store.loadRun?.(runId)).toEqual(ended);
-    });
+    itWith(
+      ["loadRun"],
+      "records how the run ended, frees its lease, and answers the same when repeated",
+      async () => {
+        const { runId, fence } = await claimed();
+        const outcome = { pass: true, score: 0.9, notes: "fine", metadata: { tokens: 12 } };
+        const end = {
+          runId,
+          workerId: "worker-1",
+          fence,
+          status: "completed",
+          outcome,
+          result: { a: [1] },
+        } as const;
+        const ended = await suite.store.endRun(end);
+        expect(ended).toMatchObject({ status: "completed", outcome, result: { a: [1] }, fence });
+        expect(ended.completedAt).toBeDefined();
+        expect(ended.leaseHolderId).toBeUndefined();
+        expect(await suite.store.endRun(end)).toEqual(ended);
+        expect(await suite.store.loadRun?.(runId)).toEqual(ended);
+      },
+    );
 
-    it("refuses to end a run in another way than it has ended", async () => {
+    itWith(["loadRun"], "refuses to end a run in another way than it has ended", async () => {
       const { runId, fence } = await claimed();
       const ended = await suite.store.endRun({
         runId,
@@ -94,27 +101,31 @@ export function describeFencesAndEnds(suite: Suite): void {
       expect(await suite.store.loadRun?.(runId)).toEqual(ended);
     });
 
-    it("keeps the error of a failed run, and a result of undefined apart from none", async () => {
-      const failed = await claimed();
-      const error = { name: "RangeError", message: "out of it", code: "E_RANGE" };
-      const end = {
-        runId: failed.runId,
-        workerId: "worker-1",
-        fence: failed.fence,
-        status: "failed",
-        error,
-      } as const;
-      expect(await suite.store.endRun(end)).toMatchObject({ status: "failed", error });
-      const empty = await claimed();
-      await suite.store.endRun({
-        runId: empty.runId,
-        workerId: "worker-1",
-        status: "completed",
-        result: undefined,
-      });
-      const run = await suite.store.loadRun?.(empty.runId);
-      expect(run !== undefined && "result" in run).toBe(true);
-      expect(run?.result).toBeUndefined();
-    });
+    itWith(
+      ["loadRun"],
+      "keeps the error of a failed run, and a result of undefined apart from none",
+      async () => {
+        const failed = await claimed();
+        const error = { name: "RangeError", message: "out of it", code: "E_RANGE" };
+        const end = {
+          runId: failed.runId,
+          workerId: "worker-1",
+          fence: failed.fence,
+          status: "failed",
+          error,
+        } as const;
+        expect(await suite.store.endRun(end)).toMatchObject({ status: "failed", error });
+        const empty = await claimed();
+        await suite.store.endRun({
+          runId: empty.runId,
+          workerId: "worker-1",
+          status: "completed",
+          result: undefined,
+        });
+        const run = await suite.store.loadRun?.(empty.runId);
+        expect(run !== undefined && "result" in run).toBe(true);
+        expect(run?.result).toBeUndefined();
+      },
+    );
   });
 }

@@ -5,7 +5,7 @@ import { aRun, aStep, MANIFEST, refusalOf } from "../harness.ts";
 import type { Suite } from "./suite.ts";
 
 export function describePayloadsAndInput(suite: Suite): void {
-  const { it, claimed } = suite;
+  const { it, itWith, claimed } = suite;
 
   describe("payloads", () => {
     it("refuses what JSON cannot carry with its path, and loses nothing (R25)", async () => {
@@ -34,46 +34,56 @@ export function describePayloadsAndInput(suite: Suite): void {
       ).toBe("accepted");
     });
 
-    it("keeps large texts of many-byte characters whole, as result, event, input and outcome (R22)", async () => {
-      const text = `${"é🙂x".repeat(400_000)}end`;
-      const input = { ...aRun(), manifest: { ...MANIFEST, input: { text } } };
-      const { fence = 0 } = await suite.store.startOrResume(input);
-      const { runId } = input;
-      await suite.store.beginStep(aStep(runId, 0, { fence }));
-      const done = await suite.store.completeStep({ runId, stepIndex: 0, fence, result: { text } });
-      expect((done.result as { text: string }).text === text).toBe(true);
-      await suite.store.emitEvent({ runId, key: "big", payload: text });
-      const event = await suite.store.loadEvent(runId, "big");
-      expect(event?.payload === text).toBe(true);
-      const { completedSteps } = await suite.store.startOrResume(input);
-      expect((completedSteps[0]?.result as { text: string } | undefined)?.text === text).toBe(true);
-      await suite.store.endRun({ runId, workerId: "worker-1", status: "completed", result: text });
-      expect((await suite.store.loadRun?.(runId))?.result === text).toBe(true);
-    });
+    itWith(
+      ["loadRun"],
+      "keeps large texts of many-byte characters whole, as result, event, input and outcome (R22)",
+      async () => {
+        const text = `${"é🙂x".repeat(400_000)}end`;
+        const input = { ...aRun(), manifest: { ...MANIFEST, input: { text } } };
+        const { fence = 0 } = await suite.store.startOrResume(input);
+        const { runId } = input;
+        await suite.store.beginStep(aStep(runId, 0, { fence }));
+        const done = await suite.store.completeStep({ runId, stepIndex: 0, fence, result: { text } });
+        expect((done.result as { text: string }).text === text).toBe(true);
+        await suite.store.emitEvent({ runId, key: "big", payload: text });
+        const event = await suite.store.loadEvent(runId, "big");
+        expect(event?.payload === text).toBe(true);
+        const { completedSteps } = await suite.store.startOrResume(input);
+        expect((completedSteps[0]?.result as { text: string } | undefined)?.text === text).toBe(true);
+        await suite.store.endRun({ runId, workerId: "worker-1", status: "completed", result: text });
+        expect((await suite.store.loadRun?.(runId))?.result === text).toBe(true);
+      },
+    );
 
-    it("keeps a run whose every text is as large as its row takes, and doubles when it is quoted", async () => {
-      // 120,000 quotes are 240,002 bytes of JSON, and would be 480,004 as JSON within JSON.
-      const text = '"'.repeat(120_000);
-      const tags = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`tag-${i}`, '"'.repeat(1_024)]));
-      const task = { ...MANIFEST.task, metadata: { text } };
-      const input = { ...aRun(), manifest: { ...MANIFEST, task, input: { text }, tags } };
-      const { fence = 0 } = await suite.store.startOrResume(input);
-      const { runId, workerId } = input;
-      await suite.store.beginStep(aStep(runId, 0, { fence }));
-      await suite.store.completeStep({ runId, stepIndex: 0, fence, result: text });
-      const outcome = { notes: text };
-      await suite.store.endRun({ runId, workerId, fence, status: "completed", outcome, result: text });
-      expect(await suite.store.loadRun?.(runId)).toMatchObject({
-        status: "completed",
-        outcome,
-        result: text,
-      });
-      const large = {
-        ...aRun(),
-        manifest: { ...MANIFEST, task: { ...task, metadata: { text: text + text } } },
-      };
-      expect(await refusalOf(() => suite.store.startOrResume(large))).toBe("payload_too_large");
-    });
+    itWith(
+      ["loadRun"],
+      "keeps a run whose every text is as large as its row takes, and doubles when it is quoted",
+      async () => {
+        // 120,000 quotes are 240,002 bytes of JSON, and would be 480,004 as JSON within JSON.
+        const text = '"'.repeat(120_000);
+        const tags = Object.fromEntries(
+          Array.from({ length: 64 }, (_, i) => [`tag-${i}`, '"'.repeat(1_024)]),
+        );
+        const task = { ...MANIFEST.task, metadata: { text } };
+        const input = { ...aRun(), manifest: { ...MANIFEST, task, input: { text }, tags } };
+        const { fence = 0 } = await suite.store.startOrResume(input);
+        const { runId, workerId } = input;
+        await suite.store.beginStep(aStep(runId, 0, { fence }));
+        await suite.store.completeStep({ runId, stepIndex: 0, fence, result: text });
+        const outcome = { notes: text };
+        await suite.store.endRun({ runId, workerId, fence, status: "completed", outcome, result: text });
+        expect(await suite.store.loadRun?.(runId)).toMatchObject({
+          status: "completed",
+          outcome,
+          result: text,
+        });
+        const large = {
+          ...aRun(),
+          manifest: { ...MANIFEST, task: { ...task, metadata: { text: text + text } } },
+        };
+        expect(await refusalOf(() => suite.store.startOrResume(large))).toBe("payload_too_large");
+      },
+    );
 
     it("keeps a result of 16 MiB, and refuses one of 17 MiB with both sizes", async () => {
       const { runId, fence } = await claimed();
@@ -105,7 +115,7 @@ export function describePayloadsAndInput(suite: Suite): void {
       }
     });
 
-    it("takes any other run id as it is, paths and emoji included", async () => {
+    itWith(["loadRun"], "takes any other run id as it is, paths and emoji included", async () => {
       const unique = newRunId();
       for (const runId of [
         `../../${unique}`,
