@@ -5,7 +5,6 @@
  * summarises by itself.
  */
 import type { RunCoordinator } from "./coordinator/run-coordinator.ts";
-import type { DurableRunStore } from "./contract/types.ts";
 import { CoordinatedDurableRunStore } from "./stores/coordinated/store.ts";
 
 export interface Env {
@@ -19,6 +18,6 @@ export interface Env {
 }
 
 /** Runs held by their coordinators, acknowledged once D1 has them. */
-export function storeOf(env: Env): DurableRunStore {
+export function storeOf(env: Env): CoordinatedDurableRunStore {
   return new CoordinatedDurableRunStore(env.RUNS, { ack: "record" });
 }

@@ -25,7 +25,13 @@ import {
   DEFAULT_LEASE_MS,
   LIMITS,
 } from "./contract/limits.ts";
-import type { DurableRunStore, StepRecord } from "./contract/types.ts";
+import type {
+  DurableRunStore,
+  ForkRunOptions,
+  RestartRunOptions,
+  StepRecord,
+  StepResolution,
+} from "./contract/types.ts";
 import type { Env } from "./env.ts";
 import { storeOf } from "./env.ts";
 import { deriveWorkerId, newRunId } from "./identity.ts";
@@ -50,13 +56,7 @@ app.post("/runs", async (c) => {
     input,
     ...rest
   } = body;
-  const [unknownField] = Object.keys(rest);
-  if (unknownField !== undefined) {
-    throw new DurableInvalidInputError(
-      unknownField,
-      "is not known; the fields are runId, workerId, leaseMs and input",
-    );
-  }
+  refuseOthers(rest, ["runId", "workerId", "leaseMs", "input"]);
   checkRunId(runId);
   checkText("workerId", workerId, LIMITS.workerIdBytes);
   checkLeaseMs(leaseMs);
@@ -89,8 +89,40 @@ app.post("/runs/:runId/events/:key", async (c) => {
   return c.json({ accepted, event: record }, accepted ? 201 : 200);
 });
 
+/** Cancels the run; the body may give a `reason`. */
+app.post("/runs/:runId/cancel", async (c) => {
+  const { reason, ...rest } = await optionalJsonObject(c);
+  refuseOthers(rest, ["reason"]);
+  return c.json({ run: await storeOf(c.env).cancelRun(c.req.param("runId"), reason as string | undefined) });
+});
+
+/** Forgets the steps from `fromStep` on, if `dropLater` is true. POST /runs goes on from there. */
+app.post("/runs/:runId/restart", async (c) => {
+  const { fromStep, dropLater, ...rest } = await jsonObject(c);
+  refuseOthers(rest, ["fromStep", "dropLater"]);
+  const options = { fromStep, dropLater } as RestartRunOptions;
+  return c.json({ run: await storeOf(c.env).restartRun(c.req.param("runId"), options) });
+});
+
+/** Copies the steps through `throughStep` into a new run, with `edits` in place of their results. */
+app.post("/runs/:runId/fork", async (c) => {
+  const { newRunId: target = newRunId(), throughStep, edits, ...rest } = await jsonObject(c);
+  refuseOthers(rest, ["newRunId", "throughStep", "edits"]);
+  const options = { throughStep, ...(edits !== undefined && { edits }) } as ForkRunOptions;
+  return c.json({ run: await storeOf(c.env).forkRun(c.req.param("runId"), target as string, options) }, 201);
+});
+
+/** Resolves a step in doubt, with a `result` or for a `rerun`. */
+app.post("/runs/:runId/steps/:stepIndex/resolve", async (c) => {
+  const { runId, stepIndex } = c.req.param();
+  const resolution = (await jsonObject(c)) as StepResolution;
+  return c.json({ step: await storeOf(c.env).resolveStep(runId, Number(stepIndex), resolution) });
+});
+
 app.notFound((c) => {
-  const message = `nothing at ${c.req.method} ${c.req.path}. There are POST /runs, GET /runs/:runId, POST /runs/:runId/events/:key and GET /health.`;
+  const message =
+    `nothing at ${c.req.method} ${c.req.path}. There are POST /runs, GET /runs/:runId, POST /runs/:runId/events/:key, ` +
+    "POST /runs/:runId/cancel, /restart, /fork and /steps/:stepIndex/resolve, and GET /health.";
   return c.json({ error: { code: "not_found", message } }, 404);
 });
 
@@ -120,6 +152,13 @@ const STATUS = {
   lease_lost: 409,
   manifest_mismatch: 409,
   run_cancelled: 409,
+  run_suspended: 409,
+  run_exists: 409,
+  step_interrupted: 409,
+  step_not_due: 409,
+  step_not_in_doubt: 409,
+  nested_step: 409,
+  branch_stopped: 409,
   step_divergence: 409,
   step_input_mismatch: 409,
   step_not_running: 409,
@@ -160,10 +199,21 @@ async function jsonObject(c: Context): Promise<Record<string, unknown>> {
   throw new DurableInvalidInputError("body", "must be a JSON object");
 }
 
+async function optionalJsonObject(c: Context): Promise<Record<string, unknown>> {
+  return c.req.header("content-length") === "0" || c.req.raw.body === null ? {} : jsonObject(c);
+}
+
+function refuseOthers(rest: Record<string, unknown>, fields: readonly string[]): void {
+  const [unknownField] = Object.keys(rest);
+  if (unknownField === undefined) return;
+  throw new DurableInvalidInputError(unknownField, `is not known; the fields are ${fields.join(", ")}`);
+}
+
+/** A position may be missing: one that a worker took, and died before the store had heard of it. */
 async function loadSteps(store: DurableRunStore, runId: string, count: number): Promise<StepRecord[]> {
   const steps: StepRecord[] = [];
-  for (let from = 0; from < count; from += READ_TOGETHER) {
-    const indexes = Array.from({ length: Math.min(READ_TOGETHER, count - from) }, (_, i) => from + i);
+  for (let from = 0; steps.length < count && from < LIMITS.steps; from += READ_TOGETHER) {
+    const indexes = Array.from({ length: READ_TOGETHER }, (_, i) => from + i);
     const loaded = await Promise.all(indexes.map((stepIndex) => store.loadStep(runId, stepIndex)));
     steps.push(...loaded.filter((step) => step !== undefined));
   }

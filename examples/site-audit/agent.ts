@@ -11,9 +11,17 @@ import type { Fetch, HttpTools } from "./http.ts";
 import { fetchPage, probeLink, probeStart } from "./http.ts";
 import { judgeLinks, looksLikePage, planLinkChecks } from "./links.ts";
 import { pageRow, toApproval, toMarkdown } from "./report.ts";
-import type { Summarise } from "./summarise.ts";
+import type { Draft, Summarise } from "./summarise.ts";
+import { localSummary } from "./summarise.ts";
 import { label } from "./text.ts";
-import type { AuditedPage, LinkProbe, LinkReport, SiteAuditInput, SiteAuditReport } from "./types.ts";
+import type {
+  AuditedPage,
+  LinkProbe,
+  LinkReport,
+  SiteAuditInput,
+  SiteAuditReport,
+  Summary,
+} from "./types.ts";
 
 /** The world that the agent works on. */
 export interface SiteAuditTools {
@@ -36,11 +44,7 @@ export function siteAudit(
     });
     const { pages, leftOut } = await crawl(ctx, start.url, input.maxPages, http);
     const links = await checkLinks(ctx, pages, new URL(start.url).origin, input, http);
-    const summary = await ctx.step(
-      "summarise the audit",
-      () => tools.summarise({ site: start.url, pages, links }, ctx.signal),
-      { kind: "llm", inputFingerprint: { site: start.url, pages: pages.map(({ url }) => url), links } },
-    );
+    const summary = await summarise(ctx, { site: start.url, pages, links }, tools);
     const approval = toApproval(
       await ctx.awaitEvent(input.approvalKey, { timeoutMs: input.approvalTimeoutMs }),
     );
@@ -122,6 +126,21 @@ async function checkLinks(
     kind: "logic",
     inputFingerprint: { probes },
   });
+}
+
+/** A model that fails three times, or refuses, does not stop the audit. */
+async function summarise(ctx: DurableContext, draft: Draft, tools: SiteAuditTools): Promise<Summary> {
+  try {
+    return await ctx.step("summarise the audit", ({ signal }) => tools.summarise(draft, signal), {
+      kind: "llm",
+      inputFingerprint: { site: draft.site, pages: draft.pages.map(({ url }) => url), links: draft.links },
+      retries: { limit: 2, jitter: true },
+      timeoutMs: 60_000,
+    });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return ctx.step("summarise without a model", async () => localSummary(draft, why));
+  }
 }
 
 /** PUT, because it may happen twice: a worker that dies after it and before its record leaves it to the next one. */

@@ -1,9 +1,10 @@
 /**
  * The summary of an audit: by a language model where one is configured, by a plain local method otherwise.
  *
- * Owns both, and the sentence that says which one it was. A model that does not answer does not stop the audit: the
- * local method takes over and `by` says why. The key goes into one header and nowhere else.
+ * Owns both, and the sentence that says which one it was. Asks a model once: whether it is asked again, and what happens
+ * when it does not answer, is the agent's to say. The key goes into one header and nowhere else.
  */
+import { NonRetryableError } from "../../src/contract/errors.ts";
 import type { Fetch } from "./http.ts";
 import { plural, squeeze } from "./text.ts";
 import type { AuditedPage, LinkReport, Summary } from "./types.ts";
@@ -23,11 +24,12 @@ export interface ModelConfig {
   OPENAI_MODEL?: string;
 }
 
-const MODEL_TIMEOUT_MS = 60_000;
-const MODEL_TRIES = 3;
 const LOCAL_SENTENCES = 4;
 
-/** A model at an OpenAI-compatible endpoint when both the address and the key are set, else the local method. */
+/**
+ * A model at an OpenAI-compatible endpoint when both the address and the key are set, else the local method. Rejects when
+ * the model does not answer; with a NonRetryableError, where asking again would not help.
+ */
 export function summariser(config: ModelConfig, fetch: Fetch): Summarise {
   const { OPENAI_BASE_URL: baseUrl, OPENAI_API_KEY: key } = config;
   if (!baseUrl || !key) {
@@ -36,16 +38,8 @@ export function summariser(config: ModelConfig, fetch: Fetch): Summarise {
   }
   const model = config.OPENAI_MODEL || "gpt-4o-mini";
   return async (draft, signal) => {
-    try {
-      const text = await askModel({ baseUrl, key, model, fetch }, draft, signal);
-      return { text, by: `${model} at ${new URL(baseUrl).host}`, local: false };
-    } catch (error) {
-      signal.throwIfAborted();
-      return localSummary(
-        draft,
-        `${model} did not answer: ${error instanceof Error ? error.message : String(error)}`,
-      );
-    }
+    const text = await askModel({ baseUrl, key, model, fetch }, draft, signal);
+    return { text, by: `${model} at ${new URL(baseUrl).host}`, local: false };
   };
 }
 
@@ -56,7 +50,6 @@ interface Model {
   fetch: Fetch;
 }
 
-/** Tries again after 429 and 5xx, which a later call can cure. */
 async function askModel(model: Model, draft: Draft, signal: AbortSignal): Promise<string> {
   const messages = [
     {
@@ -68,19 +61,17 @@ async function askModel(model: Model, draft: Draft, signal: AbortSignal): Promis
     { role: "user", content: JSON.stringify(brief(draft)) },
   ];
   const body = JSON.stringify({ model: model.model, messages, temperature: 0 });
-  for (let attempt = 1; ; attempt += 1) {
-    const response = await model.fetch(`${model.baseUrl.replace(/\/+$/, "")}/chat/completions`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${model.key}`, "content-type": "application/json" },
-      body,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(MODEL_TIMEOUT_MS)]),
-    });
-    if (response.ok) return contentOf(await response.json());
-    await response.body?.cancel();
-    const passing = response.status === 429 || response.status >= 500;
-    if (!passing || attempt === MODEL_TRIES) throw new Error(`HTTP ${response.status}`);
-    await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
-  }
+  const response = await model.fetch(`${model.baseUrl.replace(/\/+$/, "")}/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${model.key}`, "content-type": "application/json" },
+    body,
+    signal,
+  });
+  if (response.ok) return contentOf(await response.json());
+  await response.body?.cancel();
+  const problem = `${model.model} did not answer: HTTP ${response.status}`;
+  const isPassing = response.status === 429 || response.status >= 500;
+  throw isPassing ? new Error(problem) : new NonRetryableError(problem);
 }
 
 function contentOf(answer: unknown): string {

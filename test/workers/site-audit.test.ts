@@ -12,6 +12,7 @@ import { parseSiteAuditInput } from "../../examples/site-audit/types.ts";
 import { codeOf } from "../../src/contract/errors.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import { InMemoryDurableRunStore } from "../../src/stores/memory.ts";
+import { SkippingClock } from "../../src/testing/skipping-clock.ts";
 
 const ORIGIN = "https://site.test";
 
@@ -189,10 +190,11 @@ describe("the summary", () => {
     ]);
   });
 
-  it("is made locally, and says why, where the model refuses; the key is not told", async () => {
-    const summary = await summariser(model, async () => new Response("no", { status: 401 }))(draft, signal);
-    expect(summary.by).toContain("gpt-4o-mini did not answer: HTTP 401");
-    expect(JSON.stringify(summary)).not.toContain("secret");
+  it("is not asked for again where the model refuses; the key is not told", async () => {
+    const refusing = summariser(model, async () => new Response("no", { status: 401 }));
+    const error = await refusing(draft, signal).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ message: "gpt-4o-mini did not answer: HTTP 401", retryable: false });
+    expect(JSON.stringify(error)).not.toContain("secret");
   });
 });
 
@@ -276,6 +278,29 @@ describe("the agent", () => {
     });
     expect(result).toMatchObject({ approved: false, approvedBy: "Bob", approvalNote: "no" });
     expect(site.published).toEqual([]);
+  });
+
+  it("asks a model again that is busy, and goes on without one that fails three times", async () => {
+    for (const [busy, by] of [
+      [2, "gpt-4o-mini at model.test"],
+      [3, "no model was asked (gpt-4o-mini did not answer: HTTP 503)"],
+    ] as const) {
+      let asked = 0;
+      const summarise = summariser(
+        { OPENAI_BASE_URL: "https://model.test/v1", OPENAI_API_KEY: "k" },
+        async () =>
+          (asked += 1) <= busy
+            ? new Response("busy", { status: 503 })
+            : Response.json({ choices: [{ message: { content: "Fine." } }] }),
+      );
+      const clock = new SkippingClock();
+      const store = new InMemoryDurableRunStore({ clock });
+      await store.emitEvent({ runId: "r", key: "approve", payload: "yes" });
+      const taskFn = siteAudit(input, { ...new Site().tools(), summarise });
+      const { result } = await runDurable({ runId: "r", manifest, store, clock, taskFn });
+      expect(asked).toBe(3);
+      expect(result.summary.by).toContain(by);
+    }
   });
 
   it("goes on where a dead worker was cut off, and fetches no recorded page again", async () => {

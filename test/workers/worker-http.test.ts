@@ -107,6 +107,55 @@ describe("the other routes", () => {
   });
 });
 
+describe("what is done to a run from outside", () => {
+  it("cancels a run that waits: its worker stops, and nobody resumes it", async () => {
+    serveSite();
+    const ctx = createExecutionContext();
+    const live = await app.fetch(post("/runs", { runId: "stop", input: INPUT }), env, ctx);
+    const cancelled = await call("/runs/stop/cancel", { reason: "not needed" });
+    expect(await cancelled.json()).toMatchObject({
+      run: { status: "cancelled", error: { message: "not needed", code: "run_cancelled" } },
+    });
+    const lines = (await live.text()).trim().split("\n");
+    expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({
+      type: "failed",
+      error: { code: "run_cancelled" },
+    });
+    await waitOnExecutionContext(ctx);
+    const again = await progressOf({ runId: "stop", input: INPUT });
+    expect(again.at(-1)).toMatchObject({ error: { code: "run_cancelled" } });
+  });
+
+  it("restarts a run from a step, and forks one", async () => {
+    serveSite();
+    await call("/runs/origin/events/approve", {});
+    await progressOf({ runId: "origin", input: INPUT });
+    const { steps } = await readRun("origin");
+    const fork = await call("/runs/origin/fork", { newRunId: "forked", throughStep: 1 });
+    expect(fork.status).toBe(201);
+    expect(await fork.json()).toMatchObject({
+      run: { status: "pending", stepCount: 2, forkedFrom: { runId: "origin", throughStep: 1 } },
+    });
+    const restart = await call("/runs/origin/restart", { fromStep: 1, dropLater: true });
+    expect(await restart.json()).toMatchObject({ run: { status: "pending", stepCount: 1 } });
+    expect((await progressOf({ runId: "origin", input: INPUT })).at(-1)).toMatchObject({ type: "finished" });
+    expect((await readRun("origin")).steps).toHaveLength(steps.length);
+  });
+
+  it.each([
+    ["/runs/origin/restart", { fromStep: 99, dropLater: true }, 400, "invalid_input"],
+    ["/runs/origin/restart", { fromStep: 0 }, 400, "invalid_input"],
+    ["/runs/origin/fork", { newRunId: "beyond", throughStep: 99 }, 400, "invalid_input"],
+    ["/runs/origin/cancel", { why: "?" }, 400, "invalid_input"],
+    ["/runs/origin/steps/0/resolve", { rerun: true }, 409, "step_not_in_doubt"],
+    ["/runs/origin/steps/x/resolve", { rerun: true }, 400, "invalid_input"],
+    ["/runs/nobody/cancel", {}, 404, "run_not_found"],
+  ])("refuses POST %s of %o", async (path, body, status, code) => {
+    const response = await call(path, body);
+    expect([response.status, await codeIn(response)]).toEqual([status, code]);
+  });
+});
+
 /** Stands in for the network: two pages. */
 function serveSite(): { down: boolean } {
   const site = { down: false };
