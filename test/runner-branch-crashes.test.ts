@@ -88,6 +88,7 @@ describe("in the midst of branches", () => {
         await c.step(name, turns.of(`${name}${i}`)).catch((error: { code: string }) => seen.push(error.code));
       }
       seen.push(`${name}: ${c.signal.aborted}`);
+      return "ended";
     };
     return (ctx: DurableContext) =>
       ctx.all([
@@ -105,6 +106,7 @@ describe("in the midst of branches", () => {
     await world.memory.cancelRun(RUN_ID, "enough");
     await turns.end("a0");
     expect(await running).toMatchObject({ code: "run_cancelled" });
+    await turns.end("b0");
     await until(() => seen.length === 6);
     expect(seen.sort()).toEqual(["a: true", "b: true", ...Array<string>(4).fill("run_cancelled")]);
     expect(turns.called).toEqual(["a0", "b0"]);
@@ -121,6 +123,7 @@ describe("in the midst of branches", () => {
     await seize(world);
     await turns.end("b0");
     expect(await running).toMatchObject({ code: "lease_lost" });
+    await turns.end("a1");
     await until(() => seen.length === 5);
     expect(seen.sort()).toEqual(["a: true", "b: true", ...Array<string>(3).fill("lease_lost")]);
     expect(await recorded(world)).toEqual({

@@ -252,6 +252,17 @@ describe("a reconcile that comes too late has nothing run:", () => {
     expect([given.length, pay.calls]).toEqual([3, 1]);
   });
 
+  test("its caller has stopped the run", async () => {
+    const world = newWorld();
+    const caller = new AbortController();
+    const enough = new Error("enough");
+    const { task, pay, die } = reconciled([() => (caller.abort(enough), RERUN), () => "found"]);
+    await die(world);
+    expect(await rejection(world.run(task, { signal: caller.signal }))).toBe(enough);
+    expect((await world.run(task)).result).toBe("found");
+    expect(pay.calls).toBe(1);
+  });
+
   test("its worker has lost the run", async () => {
     const world = newWorld();
     const late = Promise.withResolvers<typeof RERUN>();

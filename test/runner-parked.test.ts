@@ -247,6 +247,21 @@ describe("a task that catches whatever comes", () => {
 });
 
 describe("while a run is being parked", () => {
+  test("a task that had failed by then fails as it did; the next run is parked", async () => {
+    const world = newWorld();
+    const { pay } = await interrupted(world);
+    const own = new Error("own");
+    const failing = async (ctx: DurableContext): Promise<never> => {
+      void ctx.step("pay", pay, PARK);
+      throw own;
+    };
+    expect(await rejection(world.run(failing))).toBe(own);
+    expect(world.record()).toMatchObject({ status: "failed", error: { message: "own" } });
+    const error = await rejection(world.run((ctx) => ctx.step("pay", pay, PARK)));
+    expect(error).toMatchObject({ code: "run_suspended" });
+    expect(pay.calls).toBe(1);
+  });
+
   test("a store that cannot be told leaves it to the end of the lease; then it is parked again", async () => {
     const world = newWorld();
     const { task, pay } = await interrupted(world);

@@ -38,6 +38,7 @@ describe("the delay before a retry", () => {
       [100_000, 200_000, 300_000, 300_000, 300_000],
     ],
     ["may be longer than that", { limit: 2, delayMs: 400_000, maxDelayMs: 500_000 }, [400_000, 500_000]],
+    ["is never shorter than the first for it", { limit: 2, delayMs: 400_000 }, [400_000, 400_000]],
     [
       "is no longer than maxDelayMs, when linear",
       { limit: 3, delayMs: 10, maxDelayMs: 15, backoff: "linear" },

@@ -11,7 +11,7 @@ export interface RetryPolicy {
    * How the delay grows with each retry: not at all, by `delayMs`, or to twice as much. Default "exponential".
    */
   backoff?: "constant" | "linear" | "exponential";
-  /** No delay is longer. Default 300,000: five minutes. */
+  /** No delay is longer. Default 300,000 (five minutes), or `delayMs` where that is more. */
   maxDelayMs?: number;
   /** Waits a random part of each delay instead ("full jitter"). Default false. */
   jitter?: boolean;
@@ -62,8 +62,9 @@ export function retryDelayMs(
     checkAnswer(delay);
     return delay;
   }
-  const { limit, delayMs = DEFAULT_DELAY_MS, maxDelayMs = DEFAULT_MAX_DELAY_MS, jitter = false } = retries;
+  const { limit, delayMs = DEFAULT_DELAY_MS, jitter = false } = retries;
   if (tries > limit) return undefined;
+  const { maxDelayMs = Math.max(DEFAULT_MAX_DELAY_MS, delayMs) } = retries;
   const delay = Math.min(maxDelayMs, delayMs * growth(retries.backoff ?? "exponential", tries));
   return Math.floor(jitter ? Math.random() * (delay + 1) : delay);
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { toJsonText } from "../../src/contract/payload.ts";
-import type { EventState, RunState, StepState } from "../../src/ledger/state.ts";
+import type { Change, EventState, RunState, StepState } from "../../src/ledger/state.ts";
 import { EventFold, RunFold } from "../../src/stores/file-system/folds.ts";
 
 const runId = "../run 1 🏃";
@@ -28,15 +28,22 @@ const run: RunState = {
   outcome: null,
   result: null,
   error: null,
+  waits: [],
+  forkedFrom: null,
+  interventions: [],
 };
 
 const step: StepState = {
   stepIndex: 7,
+  path: "7",
   intent: "fetch",
   kind: "event",
   inputHash: "",
   status: "running",
   attempts: 2,
+  tries: 2,
+  nextAttemptAt: null,
+  inDoubt: false,
   result: null,
   error: null,
   caught: [1, 4],
@@ -64,7 +71,7 @@ function place(line: string): { offset: number; length: number } {
   return { offset: 0, length: Buffer.byteLength(line) };
 }
 
-function folded(change: { run?: RunState; step?: StepState }): RunFold {
+function folded(change: Change): RunFold {
   const writer = new RunFold(runId);
   const reader = new RunFold(runId);
   const line = writer.line(change, "nonce-1")!;
@@ -86,6 +93,21 @@ describe("a line gives back the state that it was made of", () => {
       { ...run, ...ended, status: "completed", outcome: '{"pass":false,"score":0}' },
     ],
     ["a failed run", { ...run, ...ended, status: "failed", error }],
+    ["a cancelled run", { ...run, ...ended, status: "cancelled", error, interventions: ["a", "b"] }],
+    [
+      "a suspended run that waits for several things",
+      {
+        ...run,
+        status: "suspended",
+        leaseExpiresAt: null,
+        waits: [
+          { stepIndex: 0, path: "0/a/0", for: "decision", key: null, until: null },
+          { stepIndex: 1, path: "0/b ü/0", for: "event", key: "go", until: 1_700_000_000_010 },
+        ],
+      },
+    ],
+    ["a fork that is not sealed", { ...run, forkedFrom: { runId: "a/b", throughStep: 4, copying: true } }],
+    ["a fork that is sealed", { ...run, forkedFrom: { runId: "a/b", throughStep: 4, copying: false } }],
   ])("%s", (_what, state) => {
     expect(folded({ run: state }).run).toEqual(state);
   });
@@ -94,6 +116,20 @@ describe("a line gives back the state that it was made of", () => {
     ["a running step", step],
     ["a step with no deadline", { ...step, deadlineAt: null, caught: [], inputHash: "ff" }],
     ["a failed step", { ...step, status: "failed", error, completedAt: 1_700_000_000_009 }],
+    ["a step that runs again after a failure", { ...step, error }],
+    [
+      "a step that is to be attempted again",
+      {
+        ...step,
+        status: "pending",
+        error,
+        tries: 1,
+        completedAt: 1_700_000_000_009,
+        nextAttemptAt: 1_700_000_009_000,
+      },
+    ],
+    ["a parked step in a branch", { ...step, status: "pending", inDoubt: true, path: "3/ü/0" }],
+    ["a step that was resolved for another attempt", { ...step, status: "pending", tries: 0 }],
   ])("%s", (_what, state) => {
     expect(folded({ step: state }).step(7)).toEqual(state);
   });
@@ -110,6 +146,42 @@ describe("a line gives back the state that it was made of", () => {
   test("a run and a step that change together", () => {
     const both = folded({ run, step });
     expect([both.run, both.step(7)]).toEqual([run, step]);
+  });
+
+  test("a restart: the steps from one on are gone, for whoever folds its line", () => {
+    const writer = new RunFold(runId);
+    const reader = new RunFold(runId);
+    const positions = [0, 1, 2, 5];
+    const lines = [
+      writer.line({ run }, "nonce-0")!,
+      ...positions.map((stepIndex, i) => {
+        const one = { ...step, stepIndex, path: String(stepIndex) };
+        return JSON.stringify({
+          ...(JSON.parse(writer.line({ step: one }, `nonce-${i + 1}`)!) as object),
+          seq: i + 2,
+        });
+      }),
+    ];
+    for (const line of lines) for (const fold of [writer, reader]) fold.take(line, place(line));
+    const restarted: RunState = { ...run, status: "pending", fence: 4, leaseExpiresAt: null };
+    const line = writer.line({ run: restarted, dropFrom: 2 }, "restart")!;
+    // For people: how many are left.
+    expect(JSON.parse(line)).toMatchObject({ dropFrom: 2, run: { status: "pending", stepCount: 2 } });
+    for (const fold of [writer, reader]) {
+      expect(fold.take(line, place(line))).toBe("restart");
+      expect(fold.run).toEqual(restarted);
+      expect([0, 1, 2, 5].map((stepIndex) => fold.step(stepIndex) !== null)).toEqual([
+        true,
+        true,
+        false,
+        false,
+      ]);
+      expect(fold.stepCount).toBe(2);
+      // A line that lost the race against it does not count.
+      const lost = JSON.stringify({ ...(JSON.parse(lines[4]!) as object), seq: 6, nonce: "late" });
+      expect(fold.take(lost, place(lost))).toBeNull();
+      expect(fold.step(5)).toBeNull();
+    }
   });
 
   test("an event, whatever its payload", () => {

@@ -9,14 +9,31 @@ export class GatedDatabase implements D1DatabaseLike {
   after: (queries: string[]) => Promise<void> = async () => {};
   log: string[][] = [];
   readonly #text = new WeakMap<object, string>();
+  /** What D1 has got. */
+  readonly sent: D1PreparedStatementLike[][] = [];
+  readonly #underWay = new Set<Promise<unknown>>();
   prepare(query: string): D1PreparedStatementLike {
     return this.#note(env.DB.prepare(query) as unknown as D1PreparedStatementLike, query);
   }
-  async batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
+  batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
+    const answer = this.#send(statements);
+    this.#underWay.add(answer);
+    return answer;
+  }
+  /** Sends batches again, as a network might deliver duplicates late; a guard may refuse one. */
+  async replay(batches: readonly D1PreparedStatementLike[][]): Promise<void> {
+    for (const statements of batches) await env.DB.batch(statements as never).catch(() => {});
+  }
+  /** Resolves when every batch has settled. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+  }
+  async #send(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
     const queries = statements.map((one) => this.#text.get(one) ?? "?");
     this.log.push(queries);
     await this.before(queries);
     const answer = await env.DB.batch(statements as never);
+    this.sent.push(statements);
     await this.after(queries);
     return answer;
   }

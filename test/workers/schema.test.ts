@@ -23,8 +23,8 @@ async function columnsInD1(table: string): Promise<Column[]> {
 }
 
 describe("the D1 schema", () => {
-  it("is at version 1", async () => {
-    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(1);
+  it("is at version 2", async () => {
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(2);
   });
 
   it("has strict tables, all of them without rowids but for the list of versions", async () => {

@@ -8,6 +8,7 @@ export type WorkerCommand =
   | { op: "claim"; input: StartOrResumeInput }
   | { op: "begin"; input: BeginStepInput }
   | { op: "complete"; input: CompleteStepInput }
+  | { op: "restart"; runId: string; fromStep: number }
   /** Records steps from 0 on, and answers after each, until one is refused. */
   | { op: "loop"; runId: string; fence: number }
   /** As fast as it can: claims a run again and again, records every `stride`th step, emits `key 0`, `key 1`, … */
@@ -16,7 +17,7 @@ export type WorkerCommand =
   | { op: "emits"; runId: string; payload: unknown; count: number };
 
 export interface WorkerAnswer {
-  /** The fence of a claim, the position of a completed step. */
+  /** The fence of a claim or of a restart, the position of a completed step. */
   value?: number | undefined;
   /** The fences of the claims, the positions of the steps, the numbers of the keys whose event was accepted. */
   values?: number[];
@@ -47,6 +48,8 @@ async function carryOut(command: WorkerCommand): Promise<WorkerAnswer> {
       return { value: (await store.beginStep(command.input)).stepIndex };
     case "complete":
       return { value: (await store.completeStep(command.input)).stepIndex };
+    case "restart":
+      return { value: (await store.restartRun(command.runId, { ...command, dropLater: true })).fence };
     case "loop":
       for (let stepIndex = 0; ; stepIndex++) {
         await recordStep(command.runId, stepIndex, command.fence);

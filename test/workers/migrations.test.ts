@@ -1,0 +1,263 @@
+/**
+ * From one version of the tables to the next: a database, and an object's storage, that the version before has filled.
+ * The database of this file is its own, and is made anew by each test.
+ */
+import { abortAllDurableObjects, applyD1Migrations, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { beforeEach, describe, expect, it } from "vitest";
+import type { DurableRunStore } from "../../src/contract/types.ts";
+import { manifestHash, newRunId } from "../../src/identity.ts";
+import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
+import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { drained } from "./disasters.ts";
+
+const TABLES = ["durable_runs", "durable_steps", "durable_events", "durable_chunks"];
+const [FIRST] = env.TEST_MIGRATIONS;
+const AT = 1_700_000_000_000;
+/** More than a row holds, so it lies in a chunk. */
+const LARGE = JSON.stringify("x".repeat(300_000));
+const ERROR = { name: "TypeError", message: "no" };
+
+type Row = Record<string, string | number | null>;
+type Insert = (table: string, row: Row) => Promise<void> | void;
+
+/** What version 1 wrote of a run whose worker died in step 2, after it had caught the failure of step 1. */
+async function fillAsVersion1(runId: string, insert: Insert): Promise<void> {
+  const { projectId, scenarioId = null, task, input, tags } = MANIFEST;
+  await insert("durable_runs", {
+    run_id: runId,
+    manifest_hash: manifestHash(MANIFEST),
+    project_id: projectId,
+    scenario_id: scenarioId,
+    status: "running",
+    fence: 3,
+    takeovers: 1,
+    revision: 9,
+    worker_id: "worker-0",
+    claim_request_id: "claim-3",
+    lease_ms: 30_000,
+    lease_expires_at: AT,
+    created_at: AT,
+    updated_at: AT,
+    tags: JSON.stringify(tags),
+    task: JSON.stringify(task),
+    input: JSON.stringify(input),
+  });
+  const step = {
+    run_id: runId,
+    kind: "logic",
+    input_hash: "",
+    worker_id: "worker-0",
+    fence: 3,
+    started_at: AT,
+  };
+  const ref = `hash/${LARGE.length}/1`;
+  await insert("durable_chunks", { run_id: runId, ref, chunk: 0, text: LARGE });
+  const done = {
+    ...step,
+    status: "completed",
+    attempts: 2,
+    completed_at: AT + 1,
+    begin_request_id: "begin-0",
+  };
+  await insert("durable_steps", { ...done, step_index: 0, intent: "step-0", revision: 5, result_ref: ref });
+  const failed = {
+    ...step,
+    status: "failed",
+    attempts: 1,
+    completed_at: AT + 2,
+    begin_request_id: "begin-1",
+  };
+  const error = JSON.stringify(ERROR);
+  await insert("durable_steps", { ...failed, step_index: 1, intent: "step-1", revision: 7, error });
+  const running = {
+    ...step,
+    status: "running",
+    attempts: 1,
+    deadline_at: AT + 60_000,
+    begin_request_id: "begin-2",
+  };
+  await insert("durable_steps", { ...running, step_index: 2, intent: "step-2", revision: 8, caught: "[1]" });
+  const event = {
+    run_id: runId,
+    key: "k",
+    emitted_at: AT,
+    request_id: "emit-1",
+    revision: 6,
+    payload: '{"by":"ann"}',
+  };
+  await insert("durable_events", event);
+}
+
+function statement(table: string, row: Row): string {
+  const columns = Object.keys(row);
+  return `INSERT INTO ${table} (${columns.join(", ")}) VALUES (${columns.map((_column, i) => `?${i + 1}`).join(", ")})`;
+}
+
+const intoD1: Insert = async (table, row) => {
+  await env.DB.prepare(statement(table, row))
+    .bind(...Object.values(row))
+    .run();
+};
+
+/** The rows read as records of the contract, and the run goes on with all that version 2 brings. */
+async function readsAndGoesOn(one: DurableRunStore, runId: string): Promise<void> {
+  const run = await one.loadRun?.(runId);
+  expect(run).toMatchObject({
+    status: "running",
+    fence: 3,
+    takeovers: 1,
+    stepCount: 3,
+    scenarioId: "scenario-1",
+  });
+  for (const field of ["waitingFor", "forkedFrom", "error", "result"]) expect(run).not.toHaveProperty(field);
+  const first = await one.loadStep(runId, 0);
+  expect(first).toMatchObject({ status: "completed", attempts: 2, tries: 1 });
+  expect(first?.result === "x".repeat(300_000)).toBe(true);
+  for (const field of ["path", "inDoubt", "nextAttemptAt", "lastError"])
+    expect(first).not.toHaveProperty(field);
+  expect(await one.loadStep(runId, 1)).toMatchObject({ status: "failed", error: ERROR, tries: 1 });
+  const deadlineAt = new Date(AT + 60_000).toISOString();
+  expect(await one.loadStep(runId, 2)).toMatchObject({
+    status: "running",
+    attempts: 1,
+    tries: 1,
+    deadlineAt,
+  });
+  expect(await one.loadEvent(runId, "k")).toMatchObject({ payload: { by: "ann" } });
+
+  const claimed = await one.startOrResume({ ...aRun("worker-0"), runId });
+  expect(claimed.completedSteps.map((step) => step.stepIndex)).toEqual([0]);
+  expect(claimed.caughtSteps).toMatchObject([{ stepIndex: 1, error: ERROR }]);
+  expect(claimed.openSteps).toMatchObject([{ stepIndex: 2, status: "running" }]);
+  const { fence = 0 } = claimed;
+  expect(fence).toBe(4);
+  const parked = await one.beginStep(aStep(runId, 2, { fence, onInterrupted: "park" }));
+  expect(parked).toMatchObject({ status: "pending", inDoubt: true, attempts: 1, deadlineAt });
+  expect((await one.loadRun?.(runId))?.waitingFor).toEqual([{ stepIndex: 2, for: "decision" }]);
+  await one.resolveStep?.(runId, 2, { result: "by hand" });
+  await one.beginStep(aStep(runId, 3, { fence, path: "3/a/0" }));
+  const retried = { runId, stepIndex: 3, fence, error: ERROR, retryAfterMs: 60_000 };
+  expect(await one.failStep(retried)).toMatchObject({ status: "pending", path: "3/a/0", lastError: ERROR });
+  const newId = newRunId();
+  expect(await one.forkRun?.(runId, newId, { throughStep: 2 })).toMatchObject({ stepCount: 3 });
+  expect(await one.restartRun?.(runId, { fromStep: 1, dropLater: true })).toMatchObject({ stepCount: 1 });
+  expect(await one.cancelRun?.(runId)).toMatchObject({ status: "cancelled" });
+  const next = await one.startOrResume({ ...aRun("worker-2"), runId: newId });
+  expect(next.completedSteps.map((step) => step.stepIndex)).toEqual([0, 2]);
+  expect(next.caughtSteps).toMatchObject([{ stepIndex: 1, error: ERROR }]);
+}
+
+describe("a database of version 1", () => {
+  beforeEach(async () => {
+    const query =
+      "SELECT name FROM sqlite_master WHERE type = 'table' AND (name LIKE 'durable_%' OR name = 'd1_migrations')";
+    const { results } = await env.DB.prepare(query).all<{ name: string }>();
+    for (const { name } of results) await env.DB.exec(`DROP TABLE ${name}`);
+    await applyD1Migrations(env.DB, FIRST ? [FIRST] : []);
+  });
+
+  it("is at version 1 before, and at version 2 after", async () => {
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(1);
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(2);
+  });
+
+  it("keeps its runs, and lets them go on without an object", async () => {
+    const runId = newRunId();
+    await fillAsVersion1(runId, intoD1);
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    await readsAndGoesOn(new D1DurableRunStore(env.DB), runId);
+  });
+
+  it("keeps its runs, and an object is rebuilt from it", async () => {
+    const runId = newRunId();
+    await fillAsVersion1(runId, intoD1);
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    await readsAndGoesOn(store(), runId);
+  });
+
+  it("takes the rows of a Worker of version 1 after it was migrated", async () => {
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    const runId = newRunId();
+    await fillAsVersion1(runId, intoD1);
+    await readsAndGoesOn(store("coordinator"), runId);
+  });
+});
+
+describe("an object of version 1", () => {
+  beforeEach(() => applyD1Migrations(env.DB, env.TEST_MIGRATIONS));
+
+  /** The object's storage as version 1 left it: D1 holds all up to the watermark. */
+  async function objectOfVersion1(runId: string, watermark: number): Promise<void> {
+    const creates = FIRST?.queries.filter((query) =>
+      TABLES.some((name) => query.includes(`CREATE TABLE ${name} `)),
+    );
+    expect(creates).toHaveLength(4);
+    await runInDurableObject(stubOf(runId), async (_object, { storage: { sql } }) => {
+      for (const query of creates ?? []) sql.exec(query);
+      sql.exec(
+        "CREATE TABLE durable_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+      );
+      const insert =
+        "INSERT INTO durable_meta (key, value) VALUES ('schema_version', 1), ('recorded_revision', ?1)";
+      sql.exec(insert, watermark);
+      await fillAsVersion1(
+        runId,
+        (table, row) => void sql.exec(statement(table, row), ...Object.values(row)),
+      );
+    });
+    await abortAllDurableObjects();
+  }
+
+  it("is brought to version 2 at its next start, and then has the tables of D1, to the letter", async () => {
+    const runId = newRunId();
+    await objectOfVersion1(runId, 0);
+    await store().loadRun(runId);
+    const query = "SELECT name, sql FROM sqlite_master WHERE name LIKE 'durable_%' ORDER BY name";
+    const tables = await runInDurableObject(stubOf(runId), (_object, { storage: { sql } }) => {
+      const version = sql.exec("SELECT value FROM durable_meta WHERE key = 'schema_version'").one()["value"];
+      return {
+        version,
+        found: sql
+          .exec<{ name: string; sql: string }>(query)
+          .toArray()
+          .filter(({ name }) => TABLES.includes(name)),
+      };
+    });
+    const { results } = await env.DB.prepare(query).all<{ name: string }>();
+    expect(tables).toEqual({ version: 2, found: results.filter(({ name }) => TABLES.includes(name)) });
+    expect(tables.found).toHaveLength(4);
+  });
+
+  it("keeps its run, which goes on, and brings D1 what that had not got", async () => {
+    const runId = newRunId();
+    await objectOfVersion1(runId, 0);
+    expect(await recordedRun(runId)).toBeNull();
+    await readsAndGoesOn(store("coordinator"), runId);
+    await drained(runId);
+    expect(await recordedRun(runId)).toMatchObject({ status: "cancelled", fence: 6 });
+    expect(await recordedStep(runId, 0)).toMatchObject({
+      status: "completed",
+      tries: 1,
+      path: null,
+      in_doubt: 0,
+    });
+    expect(await recordedStep(runId, 2)).toBeNull();
+    const whole = await new D1DurableRunStore(env.DB).loadStep(runId, 0);
+    expect(whole?.result === "x".repeat(300_000)).toBe(true);
+  });
+
+  it("whose storage is lost after that is rebuilt with all that version 2 wrote", async () => {
+    const runId = newRunId();
+    await objectOfVersion1(runId, 0);
+    const { fence = 0 } = await store().startOrResume({ ...aRun("worker-0"), runId });
+    const parked = await store().beginStep(aStep(runId, 2, { fence, onInterrupted: "park" }));
+    await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.deleteAll());
+    await abortAllDurableObjects();
+    expect(await store().loadStep(runId, 2)).toEqual(parked);
+    expect((await store().loadRun(runId))?.waitingFor).toEqual([{ stepIndex: 2, for: "decision" }]);
+    expect(await refusalOf(() => store().resolveStep(runId, 2, { rerun: true }))).toBe("accepted");
+  });
+});
