@@ -1,6 +1,7 @@
 /** A fork: a new run that is filled with copies of another's steps, and then sealed. */
 import { describe, expect, test } from "vitest";
 import type { ClaimRequest } from "../src/ledger/requests.ts";
+import type { Change } from "../src/ledger/state.ts";
 import {
   beginOf,
   cancelOf,
@@ -20,7 +21,7 @@ import {
   suspendOf,
   TinyJournal,
 } from "./helpers/ledger.ts";
-import { claimed, twice } from "./helpers/ledger-worlds.ts";
+import { claimed, decisionOn, twice } from "./helpers/ledger-worlds.ts";
 
 /** A fork under fence 1, without a step. */
 function forked(): TinyJournal {
@@ -44,7 +45,7 @@ describe("a fork", () => {
   test("creates a run, pending, under a fence of its own, that nobody holds", () => {
     const ledger = new TinyJournal();
     const given = { scenarioId: "nda", tags: '{"env":"prod"}', input: { ref: "body-1" } };
-    const { run } = twice(ledger, forkOf(given));
+    const { run } = ledger.accepts(forkOf(given));
     expect(run).toEqual({
       runId: "run-1",
       manifestHash: "hash-1",
@@ -98,9 +99,10 @@ describe("a fork", () => {
     }
   });
 
-  test("repeated answers the run, also once it is sealed (R20)", () => {
+  test("repeated after the seal answers the run as it stands (R20)", () => {
     const ledger = sealed();
     expect(ledger.answers(forkOf())).toEqual({ run: ledger.run });
+    expect(ledger.snapshot().steps.size).toBe(2);
   });
 });
 
@@ -152,7 +154,7 @@ describe("a decision on a step of a fork", () => {
     }
     expect(ledger.snapshot()).toEqual(before);
     ledger.accepts(sealOf());
-    expect(twice(ledger, resolveOf()).step).toMatchObject({ status: "completed", inDoubt: false });
+    expect(twice(ledger, decisionOn(ledger)).step).toMatchObject({ status: "completed", inDoubt: false });
   });
 
   test("is refused after the seal where its task has gone on from the failure, as in the source", () => {
@@ -161,7 +163,9 @@ describe("a decision on a step of a fork", () => {
     const next = stepOf({ stepIndex: 1, status: "completed", caught: [0], completedAt: 660 });
     ledger.accepts(copyOf({ stepIndex: 1, step: next }));
     ledger.accepts(sealOf());
-    expect(ledger.refuses(resolveOf({ isCaught: true }))).toMatchObject({ code: "step_not_in_doubt" });
+    expect(ledger.refuses(decisionOn(ledger, { isCaught: true }))).toMatchObject({
+      code: "step_not_in_doubt",
+    });
   });
 });
 
@@ -252,7 +256,7 @@ describe("of two forks at once", () => {
   test("the later one fills and seals the run, and the earlier one is fenced out", () => {
     const ledger = forked();
     ledger.accepts(copyOf({ result: { text: '"first"' } }));
-    const { run } = twice(ledger, forkOf({ requestId: "fork-2" }));
+    const { run } = ledger.accepts(forkOf({ requestId: "fork-2" }));
     expect(run).toMatchObject({ fence: 2, status: "pending", claimRequestId: "fork-2" });
     expect(ledger.snapshot().steps.size).toBe(0);
     for (const late of [copyOf(), copyOf({ stepIndex: 1 }), sealOf()]) {
@@ -276,10 +280,10 @@ describe("of two forks at once", () => {
     }
   });
 
-  test("the later one drops all that the earlier one has copied, once, and the first one nothing", () => {
+  test("the later one drops all that the earlier one has copied, and the first one nothing", () => {
     const ledger = new TinyJournal();
-    expect(ledger.submit(forkOf())).toMatchObject({ ok: true, change: { run: ledger.theRun } });
-    expect(ledger.submit(forkOf())).toMatchObject({ ok: true, change: {} });
+    const { change } = ledger.submit(forkOf()) as { change: Change };
+    expect(change).toEqual({ run: ledger.theRun });
     ledger.accepts(emitOf());
     for (const stepIndex of [0, 1, 2]) ledger.accepts(copyOf({ stepIndex }));
     expect(ledger.submit(forkOf({ requestId: "fork-2" }))).toMatchObject({
@@ -289,8 +293,8 @@ describe("of two forks at once", () => {
     expect(ledger.snapshot()).toMatchObject({ steps: new Map(), events: new Map([["approved", {}]]) });
     // By now the source has no step 2 that has completed.
     for (const stepIndex of [0, 1]) twice(ledger, copyOf({ stepIndex, fence: 2 }));
-    expect(ledger.answers(forkOf({ requestId: "fork-2" })).run.fence).toBe(2);
     ledger.accepts(sealOf({ fence: 2 }));
+    expect(ledger.answers(forkOf({ requestId: "fork-2" })).run.fence).toBe(2);
     expect([...ledger.snapshot().steps.keys()]).toEqual([0, 1]);
   });
 
@@ -306,22 +310,20 @@ describe("of two forks at once", () => {
 });
 
 describe("a fork that was cut short", () => {
-  test("goes on under the same request id and fence, with what was copied in place", () => {
+  test.each([
+    ["the same request id", "fork-1"],
+    ["another request id", "fork-2"],
+  ])("is begun anew under %s, and a fence above", (_which, requestId) => {
     const ledger = forked();
-    ledger.accepts(copyOf());
+    for (const stepIndex of [0, 1]) ledger.accepts(copyOf({ stepIndex }));
     ledger.now += LEASE_MS * 100;
-    expect(ledger.answers(forkOf()).run).toMatchObject({ fence: 1, forkedFrom: { copying: true } });
-    twice(ledger, copyOf({ stepIndex: 1 }));
-    ledger.accepts(sealOf());
-    expect(ledger.snapshot().steps.size).toBe(2);
-  });
-
-  test("is begun anew under another request id, and a fence above", () => {
-    const ledger = forked();
-    ledger.accepts(copyOf());
-    ledger.now += LEASE_MS * 100;
-    const { run } = twice(ledger, forkOf({ requestId: "fork-2" }));
-    expect(run).toMatchObject({ fence: 2, createdAt: ledger.now, forkedFrom: { copying: true } });
+    const decision = ledger.submit(forkOf({ requestId }));
+    expect(decision).toMatchObject({ ok: true, change: { run: { fence: 2 }, dropFrom: 0 } });
+    const begunAnew = { fence: 2, claimRequestId: requestId, createdAt: ledger.now };
+    expect(ledger.run).toMatchObject({ ...begunAnew, forkedFrom: { copying: true } });
+    for (const late of [copyOf(), sealOf()]) {
+      expect(ledger.refuses(late)).toMatchObject({ code: "lease_lost" });
+    }
     expect(ledger.snapshot().steps.size).toBe(0);
     ledger.accepts(sealOf({ fence: 2 }));
     expect(ledger.accepts(CLAIM).run.fence).toBe(3);

@@ -1,5 +1,6 @@
 /** Somebody decides what became of a step in doubt: with a result, or for another attempt (R31). */
 import { describe, expect, test } from "vitest";
+import type { ResolveRequest } from "../src/ledger/requests.ts";
 import {
   beginOf,
   cancelOf,
@@ -17,6 +18,7 @@ import {
   begun,
   claimed,
   completed,
+  decisionOn,
   failed,
   failedInDoubt,
   interrupted,
@@ -27,7 +29,7 @@ import {
 } from "./helpers/ledger-worlds.ts";
 
 const RERUN = resolveOf({ result: null });
-const AT_WORK = "has failed, and the task is at work";
+const NOT_ENDED = "has failed in a run that has not ended yet";
 
 describe("a decision with a result", () => {
   test("completes the step, and the suspended run waits for a worker again", () => {
@@ -125,7 +127,7 @@ describe("a decision for another attempt", () => {
   test("of a step that failed in doubt makes it pending: it runs again though its policy is to fail", () => {
     const ledger = failedInDoubt();
     const { error } = ledger.step();
-    const { step } = twice(ledger, RERUN);
+    const { step } = twice(ledger, decisionOn(ledger, { result: null }));
     expect(step).toMatchObject({ status: "pending", inDoubt: false, completedAt: null, error });
     ledger.accepts(claimOf({ requestId: "claim-3", workerId: "cat" }));
     const again = beginOf({ requestId: "begin-3", fence: 3, onInterrupted: "fail" });
@@ -138,7 +140,8 @@ describe("a decision for another attempt", () => {
     ["waits for its next attempt", () => pendingRetry(500, true)],
   ])("of a step that %s begins its tries anew: the next attempt is try 1", (_which, world) => {
     const ledger = world();
-    expect(twice(ledger, RERUN).step).toMatchObject({ attempts: 1, tries: 0 });
+    const { step: decided } = twice(ledger, decisionOn(ledger, { result: null }));
+    expect(decided).toMatchObject({ attempts: 1, tries: 0 });
     const { fence } = ledger.accepts(claimOf({ requestId: "claim-9" })).run;
     const { step } = twice(ledger, beginOf({ requestId: "begin-9", fence }));
     expect(step).toMatchObject({ attempts: 2, tries: 1 });
@@ -171,7 +174,7 @@ describe("a decision", () => {
       const ledger = begun();
       ledger.accepts(failOf({ inDoubt: true }));
       ledger.accepts(endOf({ status: "failed" }));
-      expect(ledger.accepts(resolveOf({ result })).step.error).toBe('{"message":"no route"}');
+      expect(ledger.accepts(decisionOn(ledger, { result })).step.error).toBe('{"message":"no route"}');
     }
   });
 
@@ -193,7 +196,7 @@ describe("a decision", () => {
     ledger.accepts(endOf({ status: "failed", workerId: "bob", fence: 2, error: '{"message":"broke"}' }));
     const run = ledger.theRun;
     ledger.now += 5;
-    twice(ledger, resolveOf());
+    twice(ledger, decisionOn(ledger));
     expect(ledger.run).toEqual({ ...run, updatedAt: ledger.now, interventions: ["resolve-1"] });
   });
 
@@ -218,7 +221,7 @@ describe("a decision", () => {
     ledger.accepts(suspendOf({ workerId: "bob", fence: 2 }));
     expect(ledger.step(2)).toMatchObject({ status: "failed", inDoubt: true });
     const statuses = [2, 1, 0].map((stepIndex) => {
-      twice(ledger, resolveOf({ stepIndex, requestId: `resolve-${stepIndex}` }));
+      twice(ledger, decisionOn(ledger, { stepIndex, requestId: `resolve-${stepIndex}` }));
       return ledger.theRun.status;
     });
     expect(statuses).toEqual(["suspended", "suspended", "pending"]);
@@ -245,11 +248,12 @@ describe("a decision is refused", () => {
     ["that waits for its next attempt", () => pendingRetry(500), "is not in doubt"],
     ["of a run that has completed", () => endedWith(endOf), "is of a run that is completed"],
     ["of a run that was cancelled", () => endedWith(cancelOf), "is of a run that is cancelled"],
-    ["that failed, while its worker holds the run", () => interrupted("fail"), AT_WORK],
-    ["that failed, once another worker has claimed", () => reclaimed(failedInDoubt()), AT_WORK],
+    ["that failed, while its worker holds the run", () => interrupted("fail"), NOT_ENDED],
+    ["that failed, once another worker has claimed", () => reclaimed(failedInDoubt()), NOT_ENDED],
   ])("of a step %s", (_which, world, why) => {
     for (const result of [null, { text: "1" }]) {
-      expect(world().refuses(resolveOf({ result }))).toEqual({
+      const ledger = world();
+      expect(ledger.refuses(decisionOn(ledger, { result }))).toEqual({
         code: "step_not_in_doubt",
         message: `step 0 of run "run-1" ${why}: there is nothing to resolve.`,
       });
@@ -259,15 +263,64 @@ describe("a decision is refused", () => {
 
 /** R24: what a step in doubt has failed with is what its task goes on from. */
 describe("a decision on a step that failed in doubt", () => {
-  test("is taken at the very instant at which the lease lapses, and refused a millisecond before", () => {
+  test("is refused while the run is running, also when its lease has lapsed, and taken once it has ended", () => {
     for (const result of [null, { text: "1" }]) {
       const ledger = interrupted("fail");
-      ledger.now += LEASE_MS - 1;
-      expect(ledger.refuses(resolveOf({ result }))).toMatchObject({ code: "step_not_in_doubt" });
-      ledger.now += 1;
-      expect(twice(ledger, resolveOf({ result })).step).toMatchObject({ inDoubt: false });
-      expect(ledger.theRun).toMatchObject({ status: "running", fence: 2 });
+      for (const waitMs of [LEASE_MS - 1, 1, LEASE_MS * 100]) {
+        ledger.now += waitMs;
+        expect(ledger.refuses(decisionOn(ledger, { result }))).toEqual({
+          code: "step_not_in_doubt",
+          message: `step 0 of run "run-1" ${NOT_ENDED}: there is nothing to resolve.`,
+        });
+      }
+      // Its worker may yet go on from the failure, and does.
+      ledger.accepts(beginOf({ stepIndex: 1, requestId: "begin-3", fence: 2 }));
+      ledger.accepts(endOf({ status: "failed", workerId: "bob", fence: 2 }));
+      expect(twice(ledger, decisionOn(ledger, { result })).step).toMatchObject({ inDoubt: false });
+      expect(ledger.theRun).toMatchObject({ status: "failed", fence: 2 });
     }
+  });
+
+  test("that was refused is refused when it comes late, too, the run having failed meanwhile", () => {
+    for (const result of [null, { text: "1" }]) {
+      const ledger = interrupted("fail");
+      const early = decisionOn(ledger, { result });
+      expect(ledger.refuses(early)).toMatchObject({ code: "step_not_in_doubt" });
+      ledger.now += 5;
+      // The early decision does not know of this.
+      ledger.accepts(beginOf({ stepIndex: 1, requestId: "begin-3", fence: 2, caught: [0] }));
+      ledger.accepts(endOf({ status: "failed", workerId: "bob", fence: 2 }));
+      expectChangedMeanwhile(ledger, early);
+      expect(ledger.theRun.interventions).toEqual([]);
+    }
+  });
+
+  test("is refused when the run was read before it was claimed and failed again, or was not on record", () => {
+    for (const result of [null, { text: "1" }]) {
+      const ledger = failedInDoubt();
+      const early = decisionOn(ledger, { result });
+      ledger.now += 5;
+      const { fence } = reclaimed(ledger).theRun;
+      ledger.accepts(endOf({ status: "failed", workerId: "cat", fence }));
+      expectChangedMeanwhile(ledger, early);
+      expectChangedMeanwhile(ledger, { ...early, readAt: null });
+      expect(twice(ledger, decisionOn(ledger, { result })).step).toMatchObject({ inDoubt: false });
+    }
+  });
+
+  test("is refused when another one was taken since the run was read, and is to be made anew", () => {
+    const ledger = claimed();
+    for (const stepIndex of [0, 1]) {
+      ledger.accepts(beginOf({ stepIndex, requestId: `begin-${stepIndex}` }));
+      ledger.accepts(failOf({ stepIndex, inDoubt: true }));
+    }
+    ledger.accepts(endOf({ status: "failed" }));
+    const other = decisionOn(ledger, { stepIndex: 1, requestId: "resolve-2" });
+    ledger.now += 5;
+    ledger.accepts(decisionOn(ledger));
+    expect(ledger.refuses(other)).toMatchObject({ code: "step_not_in_doubt" });
+    const anew = decisionOn(ledger, { stepIndex: 1, requestId: "resolve-2" });
+    expect(twice(ledger, anew).step).toMatchObject({ status: "completed", inDoubt: false });
   });
 
   test.each<[string, (ledger: TinyJournal) => unknown]>([
@@ -283,7 +336,7 @@ describe("a decision on a step that failed in doubt", () => {
       ["resolve-1", null],
       ["resolve-2", { text: "1" }],
     ] as const) {
-      expect(ledger.refuses(resolveOf({ requestId, result, isCaught: true }))).toEqual({
+      expect(ledger.refuses(decisionOn(ledger, { requestId, result, isCaught: true }))).toEqual({
         code: "step_not_in_doubt",
         message:
           'step 0 of run "run-1" has failed, and the task has gone on from that: there is nothing to resolve.',
@@ -292,14 +345,27 @@ describe("a decision on a step that failed in doubt", () => {
     expect(ledger.theRun.interventions).toEqual([]);
   });
 
-  test("is not held to that while the step waits: nobody has seen it fail for good", () => {
+  test("is held to neither while the step waits: nobody has seen it fail for good", () => {
     for (const world of [suspended, () => interrupted("park"), () => pendingRetry(500, true)]) {
       for (const result of [null, { text: "1" }]) {
-        expect(twice(world(), resolveOf({ result, isCaught: true })).step).toMatchObject({ inDoubt: false });
+        for (const readAt of [null, 0, world().theRun.updatedAt]) {
+          const { step } = twice(world(), resolveOf({ result, isCaught: true, readAt }));
+          expect(step).toMatchObject({ inDoubt: false });
+        }
       }
     }
   });
 });
+
+function expectChangedMeanwhile(ledger: TinyJournal, request: ResolveRequest): void {
+  for (const waitMs of [0, LEASE_MS]) {
+    ledger.now += waitMs;
+    expect(ledger.refuses(request)).toEqual({
+      code: "step_not_in_doubt",
+      message: 'step 0 of run "run-1" is of a run that has changed meanwhile: there is nothing to resolve.',
+    });
+  }
+}
 
 /** In the hands of cat. */
 function reclaimed(ledger: TinyJournal): TinyJournal {

@@ -21,7 +21,6 @@ import { expectInvalid } from "./helpers/invalid.ts";
 
 const BEGIN: BeginStepInput = { runId: "r", stepIndex: 0, intent: "i", kind: "logic", inputHash: "" };
 const FAIL: FailStepInput = { runId: "r", stepIndex: 0, error: { message: "m" } };
-const UNSEEN = { isCaught: false };
 const RESTART: RestartRunOptions = { fromStep: 0, dropLater: true };
 
 describe("long times", () => {
@@ -101,17 +100,22 @@ describe("what is added to a step", () => {
 
 describe("what people decide", () => {
   test("on a step is either a result or another attempt", () => {
-    expect(resolveRequest("r", 2, { result: { ok: true } }, UNSEEN)).toMatchObject({
+    expect(resolveRequest("r", 2, { result: { ok: true } }, {})).toMatchObject({
       op: "resolve",
       stepIndex: 2,
       result: { text: '{"ok":true}' },
     });
-    expect(resolveRequest("r", 2, { rerun: true }, UNSEEN)).toMatchObject({ result: null, isCaught: false });
-    expect(resolveRequest("r", 2, { rerun: true }, { isCaught: true })).toMatchObject({ isCaught: true });
+    expect(resolveRequest("r", 2, { rerun: true }, { requestId: "asked" })).toEqual({
+      op: "resolve",
+      runId: "r",
+      requestId: "asked",
+      stepIndex: 2,
+      result: null,
+    });
   });
 
   test("on a step may be the result undefined, which is not another attempt", () => {
-    expect(resolveRequest("r", 2, { result: undefined }, UNSEEN).result).toEqual({ text: "" });
+    expect(resolveRequest("r", 2, { result: undefined }, {}).result).toEqual({ text: "" });
   });
 
   test.each<[string, unknown, string, string]>([
@@ -122,11 +126,11 @@ describe("what people decide", () => {
     ["a list", [1], "resolution", "must be an object"],
     ["null", null, "resolution", "must be an object"],
   ])("on a step is refused when it says %s", (_what, resolution, field, problem) => {
-    expectInvalid(() => resolveRequest("r", 0, resolution as StepResolution, UNSEEN), field, problem);
+    expectInvalid(() => resolveRequest("r", 0, resolution as StepResolution, {}), field, problem);
   });
 
   test("on a step is refused when its result is not JSON", () => {
-    expect(() => resolveRequest("r", 0, { result: () => 1 }, UNSEEN)).toThrow(
+    expect(() => resolveRequest("r", 0, { result: () => 1 }, {})).toThrow(
       expect.objectContaining({
         code: "payload_not_json",
         message: expect.stringContaining("resolution.result is a function") as string,

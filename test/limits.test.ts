@@ -96,7 +96,7 @@ describe("run ids", () => {
       () => emitRequest({ ...EMIT, runId }),
       () => suspendRequest({ ...SUSPEND, runId }),
       () => cancelRequest(runId, "why", {}),
-      () => resolveRequest(runId, 0, { rerun: true }, { isCaught: false }),
+      () => resolveRequest(runId, 0, { rerun: true }, {}),
       () => restartRequest(runId, RESTART),
       () => checkWaitForEvent({ runId, key: "k", timeoutMs: 0 }),
       () => checkWatchLease({ runId, fence: 1, timeoutMs: 0 }),
@@ -138,11 +138,7 @@ describe("texts", () => {
     ["requestId", 128, (requestId) => beginRequest({ ...BEGIN, requestId })],
     ["requestId", 128, (requestId) => suspendRequest({ ...SUSPEND, requestId })],
     ["requestId", 128, (requestId) => cancelRequest("r", "why", { requestId })],
-    [
-      "requestId",
-      128,
-      (requestId) => resolveRequest("r", 0, { rerun: true }, { requestId, isCaught: false }),
-    ],
+    ["requestId", 128, (requestId) => resolveRequest("r", 0, { rerun: true }, { requestId })],
     ["requestId", 128, (requestId) => restartRequest("r", { ...RESTART, requestId })],
     ["manifest.tags key", 1_024, (key) => claimRequest(tagged({ [key]: "v" }))],
   ])("%s has 1 to %d bytes, and no control character", (field, max, request) => {
@@ -243,7 +239,7 @@ describe("numbers", () => {
           () => beginRequest({ ...BEGIN, stepIndex }),
           () => completeRequest({ ...COMPLETE, stepIndex }),
           () => failRequest({ ...FAIL, stepIndex }),
-          () => resolveRequest("r", stepIndex, { rerun: true }, { isCaught: false }),
+          () => resolveRequest("r", stepIndex, { rerun: true }, {}),
         ]) {
           expectInvalid(one, "stepIndex", problem);
         }

@@ -125,6 +125,35 @@ describe("a branch that has lost", () => {
     });
   });
 
+  test.each([
+    ["park", "run_suspended"],
+    ["fail", "branch_stopped"],
+    ["rerun", "paid"],
+  ] as const)(
+    "in a step with onInterrupted: %s has that done to it, should the race be run again",
+    async (onInterrupted, becomes) => {
+      const world = newWorld();
+      const turns = new Turns();
+      const pay = counted((call) => (call === 1 ? never<string>() : "paid"));
+      const task = (ctx: DurableContext) =>
+        ctx.race({
+          pay: (c) => c.step("pay", pay, { onInterrupted }),
+          other: (c) => c.step("other", turns.of("other")),
+        });
+      const running = rejection(world.run(task));
+      await turns.fail("other", new Error("no"));
+      expect((await running).message).toBe("no");
+      expect((await world.step(0))?.inDoubt).toBe(onInterrupted === "rerun" ? undefined : true);
+      const again = world.run(task).then(
+        ({ result }) => result,
+        ({ code }: { code: string }) => code,
+      );
+      if (onInterrupted === "park") await turns.end("other");
+      expect(await again).toBe(becomes);
+      expect(pay.calls).toBe(onInterrupted === "rerun" ? 2 : 1);
+    },
+  );
+
   test("is stopped with all that it has in its own branches, and catching that does not bring it back", async () => {
     const world = newWorld();
     const turns = new Turns();

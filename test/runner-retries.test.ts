@@ -156,6 +156,8 @@ describe("a worker that dies", () => {
     const error = await rejection(whileTimeFlies(world.clock, world.run(task), 2_500));
     expect(error.message).toBe("no 4");
     expect(after()).toEqual([0, 60_000, 120_000, 180_000]);
+    // One for each attempt, and the one that was refused.
+    expect(world.store.count("beginStep")).toBe(5);
   });
 
   test("in an attempt has used it up", async () => {
@@ -165,6 +167,17 @@ describe("a worker that dies", () => {
     await crash(world, task, () => fn.calls === 1);
     expect((await rejection(whileTimeFlies(world.clock, world.run(task)))).message).toBe("no 2");
     expect(await world.step(0)).toMatchObject({ attempts: 2, tries: 2 });
+  });
+
+  test("in each attempt that the limit allows leaves none: the step fails, uncalled, and then has a fresh series", async () => {
+    const world = newWorld();
+    const fn = counted((call) => (call < 3 ? never() : "yes"));
+    const task = (ctx: DurableContext) => ctx.step("killer", fn, { retries: { limit: 1 } });
+    for (const calls of [1, 2]) await crash(world, task, () => fn.calls === calls);
+    expect(await rejection(world.run(task))).toMatchObject({ code: "step_interrupted", retryable: false });
+    expect(fn.calls).toBe(2);
+    expect((await world.run(task)).result).toBe("yes");
+    expect(await world.step(0)).toMatchObject({ tries: 1 });
   });
 
   test("and is replaced while it is in a delay makes no further attempt, and writes nothing", async () => {

@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { NonRetryableError } from "../src/contract/errors.ts";
 import { retryDelayMs } from "../src/runner/retries.ts";
 import type { RetryFunction, RetryPolicy } from "../src/runner/retries.ts";
-import type { StepOptions } from "../src/runner/types.ts";
+import type { DurableContext, StepOptions } from "../src/runner/types.ts";
 import type { World } from "./support/world.ts";
-import { counted, newWorld, rejection, whileTimeFlies } from "./support/world.ts";
+import { counted, crash, never, newWorld, rejection, whileTimeFlies } from "./support/world.ts";
 
 const DAY_MS = 86_400_000;
 const NO_DELAY = { delayMs: 0 };
@@ -168,6 +168,17 @@ describe("a function that decides", () => {
     expect(thrown).toBe(given);
     expect(error.cause).toBeUndefined();
     expect((await world.step(0))?.status).toBe("failed");
+  });
+
+  test("is asked of failures alone: a step that kills its workers is run again by each", async () => {
+    const world = newWorld();
+    const asked = counted(() => {});
+    const fn = counted((call) => (call < 4 ? never() : "yes"));
+    const retries: RetryFunction = () => (void asked(), false);
+    const task = (ctx: DurableContext) => ctx.step("killer", fn, { retries });
+    for (const calls of [1, 2, 3]) await crash(world, task, () => fn.calls === calls);
+    expect((await world.run(task)).result).toBe("yes");
+    expect(asked.calls).toBe(0);
   });
 
   test("takes no step: one that it begins is refused", async () => {

@@ -251,6 +251,7 @@ describe("a held call is given up", () => {
   test.each<[string, (world: World) => void]>([
     ["held by the store", () => {}],
     ["never answered", (world) => world.store.inject("waitForEvent", hanging())],
+    ["repeated", (world) => world.store.inject("waitForEvent", failing(Infinity, unavailable))],
     [
       "refused when it is given up",
       (world) =>

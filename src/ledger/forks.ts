@@ -1,8 +1,9 @@
 /**
  * The rules of a fork: a new run that is filled with copies of another's steps, and then sealed.
  *
- * Invariants: nobody may claim the run before the seal; each attempt at a fork has a fence of its own, so that of two
- * at once only the later one can fill and seal it; a run that was not begun as this fork is left alone.
+ * Invariants: nobody may claim the run before the seal; each try at a fork, a repeated one too, begins anew under a fence
+ * of its own, so that of two at once only the later one can fill and seal it; a run that was not begun as this fork is
+ * left alone.
  */
 import type { CopyRequest, Decision, ForkRequest, Refusal, SealRequest } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
@@ -10,7 +11,7 @@ import { fencedOut, newRun, unknownRun } from "./runs.ts";
 import type { ForkOrigin, RunState } from "./state.ts";
 
 export function fork(run: RunState | null, request: ForkRequest, now: number): Decision<"fork"> {
-  if (run?.claimRequestId === request.requestId) return accept({ run });
+  if (run?.claimRequestId === request.requestId && !isOpen(run)) return accept({ run });
   const { sourceRunId, throughStep } = request;
   const origin = run?.forkedFrom;
   const isMine = origin?.runId === sourceRunId && origin.throughStep === throughStep;

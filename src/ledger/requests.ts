@@ -115,8 +115,9 @@ export interface ResolveRequest extends RequestBase {
   readonly stepIndex: number;
   /** `null`: another attempt. */
   readonly result: Body | null;
-  /** Whether the task has gone on from the step's failure (R24). */
+  /** Whether the task has gone on from the step's failure (R24), as of when the run was last updated. */
   readonly isCaught: boolean;
+  readonly readAt: number | null;
 }
 
 export interface RestartRequest extends RequestBase {

@@ -19,7 +19,6 @@ import { accept, refuse } from "./requests.ts";
 import { isRepeated, stillForked, waitsForDecision, withIntervention } from "./interventions.ts";
 import { fencedOut, notRunning, unknownRun, withWait } from "./runs.ts";
 import type { Change, RunState, Slice, StepState, Wait } from "./state.ts";
-import { leaseIsLive } from "./state.ts";
 
 export function begin({ run, step }: Slice, request: BeginRequest, now: number): Decision<"begin"> {
   if (run === null) return unknownRun(request.runId);
@@ -75,7 +74,7 @@ export function resolve({ run, step }: Slice, request: ResolveRequest, now: numb
   if (run === null) return unknownRun(request.runId);
   if (step && isRepeated(run, request)) return accept({ step });
   if (run.forkedFrom?.copying) return stillForked(run);
-  const why = whyNotToResolve(run, step, request, now);
+  const why = whyNotToResolve(run, step, request);
   if (step === null || why !== null) {
     const { runId, stepIndex } = request;
     return refuse(
@@ -88,27 +87,30 @@ export function resolve({ run, step }: Slice, request: ResolveRequest, now: numb
     request.result === null
       ? { ...undecided, status: "pending", tries: 0, inDoubt: false, nextAttemptAt: null, completedAt: null }
       : completed(undecided, request.result, now);
-  const left = withWait(run, next, null);
-  const freed = left.status === "suspended" && !waitsForDecision(left);
-  const status = freed ? "pending" : left.status;
-  const interventions = withIntervention(run, request.requestId);
-  return accept({ step: next }, { step: next, run: { ...left, status, interventions, updatedAt: now } });
+  const left = {
+    ...withWait(run, next, null),
+    interventions: withIntervention(run, request.requestId),
+    updatedAt: now,
+  };
+  const isFreed = left.status === "suspended" && !waitsForDecision(left);
+  return accept({ step: next }, { step: next, run: isFreed ? { ...left, status: "pending" } : left });
 }
 
 /** `null`: it may be resolved. A failure that the task has seen, or is about to see, is what it goes on from (R24). */
 function whyNotToResolve(
   run: RunState,
   step: StepState | null,
-  { isCaught }: ResolveRequest,
-  now: number,
+  { isCaught, readAt }: ResolveRequest,
 ): string | null {
   if (step === null) return "is not on record";
   if (run.status === "completed" || run.status === "cancelled") return `is of a run that is ${run.status}`;
   if (!step.inDoubt) return "is not in doubt";
   if (step.status === "running") return "is being reconciled";
-  if (step.status === "failed" && isCaught) return "has failed, and the task has gone on from that";
-  if (step.status === "failed" && leaseIsLive(run, now)) return "has failed, and the task is at work";
-  return null;
+  if (step.status !== "failed") return null;
+  if (isCaught) return "has failed, and the task has gone on from that";
+  // Also a worker whose lease has lapsed may go on, until its run is claimed.
+  if (run.status === "running") return "has failed in a run that has not ended yet";
+  return readAt === run.updatedAt ? null : "is of a run that has changed meanwhile";
 }
 
 /** R24: the failed steps that a later step's begin says the task had caught. They replay as failures. */
@@ -116,6 +118,22 @@ export function caughtFailures(steps: Iterable<StepState>): StepState[] {
   const all = [...steps];
   const caught = new Set(all.flatMap((step) => step.caught));
   return all.filter((step) => step.status === "failed" && caught.has(step.stepIndex));
+}
+
+/** Completed steps, and the failures that the task has gone on from to one of these: what a fork begins with. */
+export function settledSteps(steps: readonly StepState[]): StepState[] {
+  const settled = new Set(steps.filter((step) => step.status === "completed"));
+  const failures = new Map(
+    steps.filter(({ status }) => status === "failed").map((step) => [step.stepIndex, step]),
+  );
+  // A set is walked to what is added to it meanwhile.
+  for (const { caught } of settled) {
+    for (const position of caught) {
+      const failure = failures.get(position);
+      if (failure) settled.add(failure);
+    }
+  }
+  return steps.filter((step) => settled.has(step));
 }
 
 /** The step that a completion or failure is about, begun here if its own begin was lost, under the caller's fence. */

@@ -93,6 +93,10 @@ export class Branch {
     return unlessAborted(this.#abandoned, work());
   }
 
+  get isAbandoned(): boolean {
+    return this.#abandoned?.aborted === true;
+  }
+
   sawFailure(stepIndex: number): void {
     this.#seen.add(stepIndex);
   }

@@ -83,10 +83,12 @@ export class RunContext implements DurableContext {
         typeof retries === "function"
           ? (error, attempt) => insideStep(this.#attempt, intent, () => retries(error, attempt), path)
           : retries;
+      // What a race dropped may yet be done: should that be open again, the step's policy decides.
+      const isDropped = (): boolean => policy !== "rerun" && this.#branch.isAbandoned;
       const interruption = policy === "rerun" ? {} : { onInterrupted: policy };
       return this.#answer<T>(
         { ...place, intent, kind, inputHash, ...interruption },
-        { run: work, retries: decide, isInDoubt },
+        { run: work, retries: decide, isInDoubt: () => isInDoubt() || isDropped() },
       );
     });
   }

@@ -112,8 +112,9 @@ async function work<TResult>(
     return { result: fromJsonText(text) as TResult, record, steps: attempt.records() };
   } catch (error) {
     if (!lease.lostError) await lease.whileHeld(attempt.settle()).catch(() => {});
-    const { parked } = attempt;
-    if (lease.lostError) throw parked && error === parked ? lease.lostError : error;
+    // A task that had failed before its run was parked has failed (R27).
+    const parked = error === attempt.parked ? attempt.parked : undefined;
+    if (lease.lostError) throw parked ? lease.lostError : error;
     if (parked) return suspend(input, attempt, parked);
     await end({ status: "failed", error: toStepError(error) }).catch(() => {});
     throw error;

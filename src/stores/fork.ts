@@ -11,7 +11,7 @@ import { newRequestId } from "../identity.ts";
 import type { Op, RequestOf } from "../ledger/requests.ts";
 import { unknownRun } from "../ledger/runs.ts";
 import type { Body, RunView, StepState } from "../ledger/state.ts";
-import { caughtFailures } from "../ledger/steps.ts";
+import { settledSteps } from "../ledger/steps.ts";
 import type { Answers, CountedRun, Journal } from "./journal.ts";
 import { readSteps } from "./journal.ts";
 import { checkObject, requestId } from "./to-request.ts";
@@ -36,9 +36,7 @@ export async function forkRun(
     "text" in body ? body : { text: await journal.body(runId, body.ref) };
 
   const { steps } = source;
-  // R24: a failure that a copied step goes on from is part of what the task saw.
-  const caught = new Set(caughtFailures(steps));
-  const copied = steps.filter((step) => step.status === "completed" || caught.has(step));
+  const copied = settledSteps(steps);
   refuseStrayEdits(edits, copied);
   const { manifestHash, projectId, scenarioId } = source.run;
   const { run } = await submit<"fork">({
@@ -122,12 +120,17 @@ async function snapshot(
         `is ${throughStep}, but run "${runId}" has no such step on record`,
       );
     }
-    const open = steps.filter(({ status }) => status !== "completed");
-    const later = await Promise.all(open.map(({ stepIndex }) => journal.step(runId, stepIndex)));
-    const after = await journal.run(runId);
-    const isSame = open.every(
-      (step, i) => later[i]?.status === step.status && later[i].attempts === step.attempts,
+    const read = new Map(steps.map((step) => [step.stepIndex, step]));
+    // Those that are not on record, too: of two branches, the later position may have been begun first.
+    const open = Array.from({ length: throughStep + 1 }, (_, position) => position).filter(
+      (position) => read.get(position)?.status !== "completed",
     );
+    const later = await Promise.all(open.map((position) => journal.step(runId, position)));
+    const after = await journal.run(runId);
+    const isSame = open.every((position, i) => {
+      const [was, is] = [read.get(position), later[i]];
+      return is?.status === was?.status && is?.attempts === was?.attempts;
+    });
     if (isSame && after?.run.fence === before.run.fence) return { run: after.run, steps };
   }
   throw new DurableStoreUnavailableError(`run "${runId}" changed while it was read, ${MAX_READINGS} times`);

@@ -147,10 +147,11 @@ export abstract class LedgerStore implements DurableRunStore {
     resolution: StepResolution,
     options: RequestOptions = {},
   ): Promise<StepRecord> {
-    requests.resolveRequest(runId, stepIndex, resolution, { ...options, isCaught: false });
-    const isCaught = await this.#isCaught(runId, stepIndex);
-    const request = requests.resolveRequest(runId, stepIndex, resolution, { ...options, isCaught });
-    const { step } = await this.#submit(request);
+    const request = requests.resolveRequest(runId, stepIndex, resolution, options);
+    const { step } = await this.#submit<"resolve">({
+      ...request,
+      ...(await this.#readCaught(runId, stepIndex)),
+    });
     return this.#stepRecord(runId, step);
   }
 
@@ -167,12 +168,15 @@ export abstract class LedgerStore implements DurableRunStore {
     return this.#journal.close();
   }
 
-  /** R24: whether a failed step is one that its task has gone on from. */
-  async #isCaught(runId: string, stepIndex: number): Promise<boolean> {
+  /** R24: whether a failed step is one that its task has gone on from, and when the run was then last updated. */
+  async #readCaught(runId: string, stepIndex: number): Promise<{ isCaught: boolean; readAt: number | null }> {
+    const counted = await this.#journal.run(runId);
+    // While the run is running, its task may go on: what is read then is worth nothing.
+    const readAt = counted === null || counted.run.status === "running" ? null : counted.run.updatedAt;
     const step = await this.#journal.step(runId, stepIndex);
-    if (step?.status !== "failed") return false;
-    const steps = await readSteps(this.#journal, runId);
-    return caughtFailures(steps).some((caught) => caught.stepIndex === stepIndex);
+    if (step?.status !== "failed") return { isCaught: false, readAt };
+    const caught = caughtFailures(await readSteps(this.#journal, runId));
+    return { isCaught: caught.some((one) => one.stepIndex === stepIndex), readAt };
   }
 
   /** `null`: there is none. */

@@ -173,8 +173,8 @@ export function resolveRequest(
   runId: string,
   stepIndex: number,
   resolution: StepResolution,
-  { isCaught, ...options }: RequestOptions & { isCaught: boolean },
-): ResolveRequest {
+  options: RequestOptions,
+): Omit<ResolveRequest, "isCaught" | "readAt"> {
   checkRunId(runId);
   checkStepIndex(stepIndex);
   checkObject("resolution", resolution);
@@ -187,7 +187,7 @@ export function resolveRequest(
     throw new DurableInvalidInputError("resolution.rerun", "must be true");
   }
   const body = "result" in resolution ? { text: toJsonText("resolution.result", result) } : null;
-  return { op: "resolve", runId, requestId: requestId(options), stepIndex, result: body, isCaught };
+  return { op: "resolve", runId, requestId: requestId(options), stepIndex, result: body };
 }
 
 export function restartRequest(runId: string, options: RestartRunOptions): RestartRequest {

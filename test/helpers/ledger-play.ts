@@ -59,6 +59,8 @@ interface Situation {
   inDoubt(nth: number): number | undefined;
   /** Whether the task has gone on from the step's failure. */
   isCaught(stepIndex: number): boolean;
+  /** When the run was last updated. */
+  readonly readAt: number | null;
   /** The request before the last one, and so on back. */
   earlier(back: number): Request | undefined;
 }
@@ -181,7 +183,13 @@ const cancelThatIsNotFinal = requests(fc.constant(null), (_, now) =>
 
 /** People decide on what they are shown to be in doubt, or, now and then, on anything. */
 const resolve = requests(
-  fc.record({ stepIndex, nth: fc.nat(), isBlind: rarely(false, true), isResult: fc.boolean() }),
+  fc.record({
+    stepIndex,
+    nth: fc.nat(),
+    isBlind: rarely(false, true),
+    isResult: fc.boolean(),
+    isDated: rarely(true, false),
+  }),
   (choice, now) => {
     const at = (choice.isBlind ? undefined : now.inDoubt(choice.nth)) ?? choice.stepIndex;
     return resolveOf({
@@ -189,6 +197,7 @@ const resolve = requests(
       requestId: now.requestId,
       result: choice.isResult ? { text: JSON.stringify(now.requestId) } : null,
       isCaught: now.isCaught(at),
+      readAt: choice.isDated ? now.readAt : null,
     });
   },
 );
@@ -252,14 +261,15 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: seal },
 );
 
-/** How a run that is a fork begins: filled, and, as a rule, sealed. Forks may come twice, and late. */
+/** How a run that is a fork begins: filled, and, as a rule, sealed. Forks may come twice, and late: after the seal, too. */
 const forking: fc.Arbitrary<Command[]> = fc
   .tuple(
     fork,
     fc.array(fc.oneof(copy, copy, copy, duplicate, fork, cancel, resolve), { maxLength: 6 }),
     fc.option(seal),
+    fc.array(duplicate, { maxLength: 2 }),
   )
-  .map(([first, filling, last]) => [first, ...filling, ...(last ? [last] : [])]);
+  .map(([first, filling, last, late]) => [first, ...filling, ...(last ? [last, ...late] : [])]);
 
 const commands = fc.array(command, { minLength: 1, maxLength: 60, size: "max" });
 
@@ -318,6 +328,7 @@ function play(commands: readonly Command[]): Moment[] {
         return doubtful[nth % doubtful.length]?.stepIndex;
       },
       isCaught: (index) => isCaught(before, index),
+      readAt: before.run?.updatedAt ?? null,
       earlier: (back) => moments.at(-1 - back)?.request,
     });
     if (!request) continue;

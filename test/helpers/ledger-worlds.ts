@@ -1,7 +1,17 @@
 /** For tests of the ledger: runs and steps in the states that rules are about, and requests that are made twice. */
 import { expect } from "vitest";
-import type { BeginRequest, Replies, Request } from "../../src/ledger/requests.ts";
-import { beginOf, claimOf, completeOf, endOf, failOf, LEASE_MS, suspendOf, TinyJournal } from "./ledger.ts";
+import type { BeginRequest, Replies, Request, ResolveRequest } from "../../src/ledger/requests.ts";
+import {
+  beginOf,
+  claimOf,
+  completeOf,
+  endOf,
+  failOf,
+  LEASE_MS,
+  resolveOf,
+  suspendOf,
+  TinyJournal,
+} from "./ledger.ts";
 
 /** A run that ann holds under fence 1. */
 export function claimed(): TinyJournal {
@@ -63,6 +73,11 @@ export function failedInDoubt(): TinyJournal {
   const ledger = interrupted("fail");
   ledger.accepts(endOf({ status: "failed", workerId: "bob", fence: 2 }));
   return ledger;
+}
+
+/** A decision by somebody who has just read the run. */
+export function decisionOn(ledger: TinyJournal, over: Partial<ResolveRequest> = {}): ResolveRequest {
+  return resolveOf({ readAt: ledger.theRun.updatedAt, ...over });
 }
 
 /**

@@ -141,7 +141,7 @@ export function cancelOf(over: Partial<CancelRequest> = {}): CancelRequest {
   return { op: "cancel", ...RUN, requestId: "cancel-1", reason: "not needed", ...over };
 }
 
-/** With a result; `result: null` asks for another attempt. */
+/** With a result; `result: null` asks for another attempt. What a step in doubt has failed with needs a `readAt`, too. */
 export function resolveOf(over: Partial<ResolveRequest> = {}): ResolveRequest {
   return {
     op: "resolve",
@@ -150,6 +150,7 @@ export function resolveOf(over: Partial<ResolveRequest> = {}): ResolveRequest {
     stepIndex: 0,
     result: { text: '"decided"' },
     isCaught: false,
+    readAt: null,
     ...over,
   };
 }

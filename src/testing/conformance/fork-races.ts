@@ -1,5 +1,7 @@
 /** Forks that race: one another, and a claim (R34). */
 import { describe, expect } from "vitest";
+import { codeOf } from "../../contract/errors.ts";
+import type { StartOrResumeResult } from "../../contract/types.ts";
 import { newRequestId, newRunId } from "../../identity.ts";
 import { aRun, aStep } from "../harness.ts";
 import type { Suite } from "./suite.ts";
@@ -16,18 +18,24 @@ export function describeForkRaces(suite: Suite): void {
       for (const stepIndex of [0, 1, 2]) await suite.complete(two.runId, stepIndex, two.fence, "of two");
       for (let round = 0; round < 5; round += 1) {
         const newId = newRunId();
-        const forks = [
-          store.forkRun(one.runId, newId, through(2)),
-          store.forkRun(two.runId, newId, through(2)),
-          store.forkRun(one.runId, newId, through(1)),
-          store.forkRun(one.runId, newId, through(2)),
-        ];
-        const { answers, refusals } = await race(forks);
-        expect(answers.length, `${refusals.join()}`).toBeGreaterThan(0);
-        for (const code of refusals) expect(["run_exists", "lease_lost"]).toContain(code);
-        const { forkedFrom, stepCount } = (await store.loadRun(newId)) ?? {};
-        for (const answer of answers) expect(answer).toMatchObject({ forkedFrom, stepCount });
+        const origins = [one, two, one, one].map(({ runId }, i) => ({ runId, throughStep: i === 2 ? 1 : 2 }));
+        const forks = origins.map(async ({ runId, throughStep }) => {
+          const forked = await store.forkRun(runId, newId, through(throughStep));
+          return [forked.forkedFrom, forked.stepCount];
+        });
+        const settled = await Promise.allSettled(forks);
+        const { forkedFrom, stepCount = 0 } = (await store.loadRun(newId)) ?? {};
         expect(stepCount).toBe((forkedFrom?.throughStep ?? 0) + 1);
+        const outcomes = settled.map((fork, i) => {
+          const isSame = JSON.stringify(origins[i]) === JSON.stringify(forkedFrom);
+          if (fork.status === "rejected") return [isSame, (fork.reason as { code?: string }).code];
+          expect(fork.value).toEqual([forkedFrom, stepCount]);
+          return [isSame, "accepted"];
+        });
+        expect(outcomes).toContainEqual([true, "accepted"]);
+        for (const [isSame, code] of outcomes) {
+          expect(isSame === true ? ["accepted", "run_exists", "lease_lost"] : ["run_exists"]).toContain(code);
+        }
         const { completedSteps } = await resumed(newId);
         const results =
           forkedFrom?.runId === two.runId
@@ -39,19 +47,40 @@ export function describeForkRaces(suite: Suite): void {
 
     itWith(
       ["forkRun", "loadRun"],
-      "against a claim of the new run leaves it whole, or another's",
+      "against claims of the new run: none succeeds before it is whole",
       async (store) => {
-        const { runId } = await withSteps(3);
+        const { runId } = await withSteps(8);
         for (let round = 0; round < 5; round += 1) {
           const newId = newRunId();
-          const calls = [() => store.forkRun(runId, newId, through(2)), () => resumed(newId)];
-          const { refusals } = await race<unknown>(
-            (round % 2 === 0 ? calls : calls.toReversed()).map((call) => call()),
-          );
-          for (const code of refusals) expect(["run_exists", "lease_held"]).toContain(code);
-          const { completedSteps, run } = await resumed(newId);
-          expect(completedSteps).toHaveLength(run.forkedFrom === undefined ? 0 : 3);
+          const claims = async (): Promise<StartOrResumeResult> => {
+            for (let turn = 1; ; turn += 1) {
+              // A store that answers without I/O would let nobody else have a turn.
+              if (turn % 10 === 0) await suite.clock.sleep(0);
+              const exists = (await store.loadRun(newId)) !== undefined;
+              const { answers, refusals } = await race(exists ? [resumed(newId)] : []);
+              for (const code of refusals) expect(code).toBe("lease_held");
+              for (const answer of answers) return answer;
+            }
+          };
+          const [forked, claimedRun] = await Promise.all([store.forkRun(runId, newId, through(7)), claims()]);
+          expect(forked).toMatchObject({ stepCount: 8, forkedFrom: { runId, throughStep: 7 } });
+          expect(claimedRun.completedSteps).toHaveLength(8);
         }
+      },
+    );
+
+    itWith(
+      ["forkRun", "loadRun"],
+      "into a run that somebody else has claimed just before is refused",
+      async (store) => {
+        const { runId } = await withSteps(2);
+        const newId = newRunId();
+        const [claimedRun, forked] = await Promise.all([
+          resumed(newId),
+          store.forkRun(runId, newId, through(1)).catch((error: unknown) => codeOf(error)),
+        ]);
+        expect(forked).toBe("run_exists");
+        expect(claimedRun.run).toMatchObject({ status: "running", stepCount: 0 });
       },
     );
 
@@ -69,7 +98,7 @@ export function describeForkRaces(suite: Suite): void {
       const forks = async () => {
         while (isAtWork) {
           const throughStep = begun.at(-1);
-          if (throughStep === undefined) await store.loadStep(runId, 0);
+          if (throughStep === undefined) await suite.clock.sleep(0);
           else await store.forkRun(runId, ids[ids.push(newRunId()) - 1] ?? "", { throughStep });
         }
       };

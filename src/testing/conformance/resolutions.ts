@@ -76,10 +76,13 @@ export function describeResolutions(suite: Suite): void {
         }
         expect(await everything(runId)).toEqual(before);
       };
-      // The task is at work, and about to see the failure; then it has.
+      // The task is at work, and about to see the failure; its worker may go on though its lease has lapsed.
       await refused();
-      await store.beginStep(aStep(runId, 1, { fence, caught: [0] }));
       suite.clock.advance(30_001);
+      await refused();
+      // Now it has seen it.
+      await store.beginStep(aStep(runId, 1, { fence, caught: [0] }));
+      await store.endRun({ runId, workerId: "worker-2", fence, status: "failed" });
       await refused();
     });
 
