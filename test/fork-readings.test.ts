@@ -127,7 +127,7 @@ describe("a fork of a run whose worker goes on", () => {
     ]);
   });
 
-  test("reads once what is at rest up to the cut, whatever goes on behind it", async () => {
+  test("reads what is at rest up to the cut, and looks once whether it was, whatever goes on behind it", async () => {
     const source = new Source();
     source.run(0, 1, 2);
     let [next, readings] = [3, 0];
@@ -137,8 +137,8 @@ describe("a fork of a run whose worker goes on", () => {
     });
     await source.fork(1);
     expect(source.copied()).toEqual([0, 1].map((position) => [position, `result ${position}`]));
-    // Three pages, as the source grew.
-    expect(readings).toBe(3);
+    // Three pages each time.
+    expect(readings).toBe(6);
   });
 
   test("is of the run as it was, when the source goes on, ends or is cancelled while the copies are made", async () => {

@@ -164,6 +164,28 @@ describe("in the midst of branches", () => {
   });
 });
 
+test("a branch that gives up since the caller's signal has aborted has not diverged: the signal's reason is what counts", async () => {
+  const world = newWorld();
+  const caller = new AbortController();
+  const hang = counted((call) => (call === 1 ? never<string>() : "made"));
+  const task = async (ctx: DurableContext) => {
+    const both = await ctx.all({
+      z: async () => hang.calls > 0 && caller.abort(new Error("enough")),
+      a: async (c) => {
+        try {
+          return [await c.step("a0", async () => "made"), await c.step("a1", hang)];
+        } catch {
+          return "gave up";
+        }
+      },
+    });
+    return { ...both, last: await ctx.step("last", hang) };
+  };
+  await crash(world, task, () => hang.calls === 1);
+  expect((await rejection(world.run(task, { signal: caller.signal }))).message).toBe("enough");
+  expect((await world.run(task)).result).toMatchObject({ a: ["made", "made"], last: "made" });
+});
+
 describe("a run that is parked in one branch", () => {
   /** Its first worker dies in a payment, beside other work. */
   async function parked(world: World, turns: Turns, task: (ctx: DurableContext) => Promise<unknown>) {
@@ -182,10 +204,14 @@ describe("a run that is parked in one branch", () => {
     async (kind) => {
       const world = newWorld();
       const turns = new Turns();
+      const stopped: unknown[] = [];
       const task = (ctx: DurableContext) =>
         ctx[kind]({
           pay: pay(turns),
-          other: async (c) => [await c.step("one", turns.of("one")), await c.step("two", turns.of("two"))],
+          other: async (c) => {
+            const one = await c.step("one", turns.of("one"));
+            return [one, await c.step("two", turns.of("two")).catch((error: unknown) => stopped.push(error))];
+          },
         });
       const { running, watched, seen } = await parked(world, turns, task);
       await until(() => turns.called.length === 3);
@@ -197,7 +223,9 @@ describe("a run that is parked in one branch", () => {
         status: "suspended",
         waitingFor: [{ stepIndex: 0, for: "decision" }],
       });
-      expect(seen).toEqual([]);
+      // No code of the task has seen that it was parked.
+      await tick();
+      expect([seen, stopped]).toEqual([[], []]);
       await world.memory.resolveStep(RUN_ID, 0, { result: "paid" });
       const again = world.run(watched);
       if (kind === "all") await turns.end("two");

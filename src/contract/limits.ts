@@ -94,6 +94,12 @@ export function checkStepKind(kind: unknown): asserts kind is StepKind {
   checkOneOf("kind", kind, STEP_KINDS);
 }
 
+export function checkObject(field: string, value: unknown): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new DurableInvalidInputError(field, "must be an object");
+  }
+}
+
 export function checkInteger(
   field: string,
   value: unknown,

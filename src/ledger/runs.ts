@@ -6,7 +6,7 @@
  */
 import type { ClaimRequest, Decision, EndRequest, ForkRequest, Refusal, RenewRequest } from "./requests.ts";
 import { accept, refuse } from "./requests.ts";
-import type { KeptManifest, RunState, Wait } from "./state.ts";
+import type { KeptManifest, RunState, StepState, Wait } from "./state.ts";
 import { leaseIsLive, leaseLeftMs } from "./state.ts";
 
 export function claim(run: RunState | null, request: ClaimRequest, now: number): Decision<"claim"> {
@@ -110,14 +110,27 @@ function cancelled(run: RunState): Refusal {
   );
 }
 
-/** A run whose waits at one step, and in the branches below it, are over; with a new one there, if there is one. */
-export function withWait(run: RunState, at: Pick<Wait, "stepIndex" | "path">, wait: Wait | null): RunState {
+/** More are not listed: the run's row is written with each. Decisions always are. */
+const MAX_WAITS = 100;
+
+/**
+ * A run whose waits at one step are over, and those in the branches below it; with a new one there, if there is one. A
+ * decision below a group is waited for until the group has completed: one that failed may be decided anew.
+ */
+export function withWait(
+  run: RunState,
+  at: Pick<StepState, "stepIndex" | "path" | "status">,
+  wait: Wait | null,
+): RunState {
   const below = `${at.path}/`;
-  const others = run.waits.filter(
-    ({ stepIndex, path }) => stepIndex !== at.stepIndex && !path.startsWith(below),
-  );
-  if (wait === null && others.length === run.waits.length) return run;
-  return { ...run, waits: wait === null ? others : [...others, wait] };
+  const others = run.waits.filter((other) => {
+    if (other.stepIndex === at.stepIndex) return false;
+    const isPending = other.for === "decision" && at.status !== "completed";
+    return isPending || !other.path.startsWith(below);
+  });
+  const isListed = wait !== null && (others.length < MAX_WAITS || wait.for === "decision");
+  if (!isListed && others.length === run.waits.length) return run;
+  return { ...run, waits: isListed ? [...others, wait] : others };
 }
 
 export function unknownRun(runId: string): Refusal {

@@ -1,6 +1,13 @@
 /** Checks of what a task asks of its context: the same wherever the task runs. Each throws before anything is begun. */
 import { DurableInvalidInputError } from "../contract/errors.ts";
-import { checkInteger, checkStepKind, checkText, DEFAULT_WAIT_MS, LIMITS } from "../contract/limits.ts";
+import {
+  checkInteger,
+  checkObject,
+  checkStepKind,
+  checkText,
+  DEFAULT_WAIT_MS,
+  LIMITS,
+} from "../contract/limits.ts";
 import type { StepKind } from "../contract/types.ts";
 import { canonicalHash } from "../identity.ts";
 import { checkRetries } from "./retries.ts";
@@ -9,7 +16,13 @@ import type { AwaitEventOptions, Branches, StepOptions } from "./types.ts";
 const DEFAULT_POLL_MS = 250;
 
 /** The kind of a step, and the hash of its input: empty when it has no fingerprint. */
-export function checkStep(intent: string, opts: StepOptions): { kind: StepKind; inputHash: string } {
+export function checkStep(
+  intent: string,
+  fn: unknown,
+  opts: StepOptions,
+): { kind: StepKind; inputHash: string } {
+  checkObject("opts", opts);
+  if (typeof fn !== "function") throw new DurableInvalidInputError("fn", "must be a function");
   const { kind = "logic", inputFingerprint, timeoutMs, retries } = opts;
   checkText("intent", intent, LIMITS.intentBytes);
   checkStepKind(kind);
@@ -34,6 +47,7 @@ export function msUntil(date: Date, now: number): number {
 }
 
 export function checkWait(opts: AwaitEventOptions): Required<AwaitEventOptions> {
+  checkObject("opts", opts);
   const { timeoutMs = DEFAULT_WAIT_MS, pollMs = DEFAULT_POLL_MS } = opts;
   checkInteger("timeoutMs", timeoutMs, 0, LIMITS.timeoutMs);
   checkInteger("pollMs", pollMs, 1, LIMITS.timeoutMs);

@@ -22,6 +22,8 @@ export class Branch {
   readonly #seen: Set<number>;
   /** How often each key was emitted. */
   readonly #emits = new Map<string, number>();
+  readonly #outer: Branch | undefined;
+  #isOutdone = false;
   #next = 0;
 
   private constructor(
@@ -31,9 +33,11 @@ export class Branch {
       halted: AbortSignal;
       abandoned?: AbortSignal | undefined;
       seen: Iterable<number>;
+      branch?: Branch;
     },
   ) {
     this.prefix = prefix;
+    this.#outer = outer.branch;
     this.#seen = new Set(outer.seen);
     // Its own first: where nobody listens, Node answers the reason of the first in this list that has aborted by then.
     this.halted = AbortSignal.any([this.#halt.signal, this.#abandon.signal, outer.halted]);
@@ -60,6 +64,7 @@ export class Branch {
       halted,
       abandoned: this.#abandoned,
       seen: this.#seen,
+      branch: this,
     });
   }
 
@@ -75,8 +80,19 @@ export class Branch {
     return nth;
   }
 
-  halt(why: string): void {
+  /** Its code has ended. */
+  end(why: string): void {
     this.#halt.abort(new DurableBranchStoppedError(why));
+  }
+
+  /** Another branch has decided the group: nothing that this one comes to matters to the task any more. */
+  outdo(why: string): void {
+    this.#isOutdone = true;
+    this.end(why);
+  }
+
+  get isOutdone(): boolean {
+    return this.#isOutdone || this.#outer?.isOutdone === true;
   }
 
   abandon(why: string): void {

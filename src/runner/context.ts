@@ -60,8 +60,8 @@ export class RunContext implements DurableContext {
 
   step<T>(intent: string, fn: (info: StepInfo) => Promise<T>, opts: StepOptions = {}): Promise<T> {
     return this.#take("ctx.step", (place) => {
+      const { kind, inputHash } = checkStep(intent, fn, opts);
       const { timeoutMs, retries, onInterrupted = "rerun" } = opts;
-      const { kind, inputHash } = checkStep(intent, opts);
       const policy = checkInterruption(onInterrupted, this.#attempt.store);
       const { stepIndex, path } = place;
       // By the path alone: should the begin be lost, the next attempt may give the step another position.

@@ -59,7 +59,7 @@ export class Group {
       return values;
     } catch (error) {
       if (this.#isOver()) throw error;
-      for (const { branch } of running) branch.halt(`another branch of ${intent} has failed`);
+      for (const { branch } of running) branch.outdo(`another branch of ${intent} has failed`);
       if (recorded) throw error;
       return this.#decide<unknown[]>(() => Promise.reject(error as Error));
     }
@@ -73,7 +73,7 @@ export class Group {
     await first.catch(() => {});
     if (this.#isOver()) return first;
     const why = `another branch of ${this.#place.intent} came first`;
-    for (const { branch } of running) branch.halt(why);
+    for (const { branch } of running) branch.outdo(why);
     try {
       return await this.#decide(() => first);
     } finally {
@@ -111,7 +111,7 @@ export class Group {
         if (!branch.halted.aborted) replay.assertBranchReplayed(path, name);
         return value;
       })();
-      const close = (): void => branch.halt(`branch "${name}" of ${intent} has ended`);
+      const close = (): void => branch.end(`branch "${name}" of ${intent} has ended`);
       outcome.then(close, close);
       return { branch, outcome };
     });

@@ -56,6 +56,7 @@ export class StepRunner {
       if (step.inDoubt) branch.sawFailure(step.stepIndex);
       throw fromStepError(step.error ?? { message: "failed" });
     }
+    if (branch.isOutdone) branch.halted.throwIfAborted();
     return this.#attempt.park(step);
   }
 
@@ -206,8 +207,8 @@ export class StepRunner {
 /** Attempts that killed their workers failed of nothing that could be told. */
 function interrupted({ stepIndex, intent, tries }: StepRecord): Error {
   return new DurableStepInterruptedError(
-    `step ${stepIndex} ("${intent}") is not run again: its limit of retries was used up in ${(tries ?? 1) - 1} attempts, ` +
-      "the last of which was interrupted.",
+    `step ${stepIndex} ("${intent}") is not run again: its limit of retries was used up in ${(tries ?? 1) - 1} attempts. ` +
+      "One that was interrupted counts too.",
   );
 }
 

@@ -80,8 +80,11 @@ export async function sleepUntilDeadline(
   await delay(clock, Math.max(0, deadlineOf(begun, timeoutMs, clock.now()) - clock.now()), signal);
 }
 
-/** R24: fixed when the wait first began. A plain store keeps no deadline; there it counts from the latest begin. */
-export function deadlineOf(begun: StepRecord, timeoutMs: number, now: number): number {
-  if (begun.deadlineAt !== undefined) return Date.parse(begun.deadlineAt);
-  return (begun.startedAt === undefined ? now : Date.parse(begun.startedAt)) + timeoutMs;
+/**
+ * R24: the deadline was fixed when the wait first began. By this clock it is as far ahead as it was by the store's when the
+ * step began now, so that clocks may run apart. A plain store keeps none: there it counts from the latest begin.
+ */
+export function deadlineOf({ deadlineAt, startedAt }: StepRecord, timeoutMs: number, now: number): number {
+  if (deadlineAt === undefined || startedAt === undefined) return now + timeoutMs;
+  return now + (Date.parse(deadlineAt) - Date.parse(startedAt));
 }

@@ -6,8 +6,10 @@ import type { Clock } from "../contract/clock.ts";
 import type { DurableRunStore, RunStatus } from "../contract/types.ts";
 import { unlessAborted } from "../contract/clock.ts";
 
-/** Short runs are not watched. */
-const FIRST_MS = 1_000;
+/** A run that is over by then is not watched. */
+const FIRST_MS = 100;
+/** A store that does not hold the call is not asked more often. */
+const INTERVAL_MS = 1_000;
 const HOLD_MS = 30_000;
 const AFTER_FAILURE_MS = 5_000;
 
@@ -36,8 +38,7 @@ export async function watchLease(
         watch({ runId, fence, timeoutMs: HOLD_MS, signal: stopped }),
       );
       if (!held) return onLost(status);
-      // A store that does not hold the call is not asked more often than this.
-      pause = Math.max(0, FIRST_MS - (clock.now() - askedAt));
+      pause = Math.max(0, INTERVAL_MS - (clock.now() - askedAt));
     } catch {
       pause = AFTER_FAILURE_MS;
     }

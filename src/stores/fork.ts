@@ -4,7 +4,7 @@
  * Many requests, each repeatable; what holds while they are under way is the ledger's (ledger/forks.ts).
  */
 import { DurableInvalidInputError, DurableStoreUnavailableError, errorFromData } from "../contract/errors.ts";
-import { checkInteger, checkRunId, checkText, LIMITS } from "../contract/limits.ts";
+import { checkObject, checkInteger, checkRunId, checkText, LIMITS } from "../contract/limits.ts";
 import { toJsonText } from "../contract/payload.ts";
 import type { ForkRunOptions } from "../contract/types.ts";
 import { newRequestId } from "../identity.ts";
@@ -14,7 +14,7 @@ import type { Body, RunView, StepState } from "../ledger/state.ts";
 import { settledSteps } from "../ledger/steps.ts";
 import type { Answers, CountedRun, Journal } from "./journal.ts";
 import { readSteps } from "./journal.ts";
-import { checkObject, requestId } from "./to-request.ts";
+import { requestId } from "./to-request.ts";
 
 interface Access {
   readonly journal: Journal;
@@ -125,10 +125,10 @@ async function snapshot(
     const open = Array.from({ length: throughStep + 1 }, (_, position) => position).filter(
       (position) => read.get(position)?.status !== "completed",
     );
-    const later = await Promise.all(open.map((position) => journal.step(runId, position)));
+    const later = new Map((await readSteps(journal, runId)).map((step) => [step.stepIndex, step]));
     const after = await journal.run(runId);
-    const isSame = open.every((position, i) => {
-      const [was, is] = [read.get(position), later[i]];
+    const isSame = open.every((position) => {
+      const [was, is] = [read.get(position), later.get(position)];
       return is?.status === was?.status && is?.attempts === was?.attempts;
     });
     if (isSame && after?.run.fence === before.run.fence) return { run: after.run, steps };

@@ -57,6 +57,11 @@ export interface Journal {
   close(): Promise<void>;
 }
 
+/** What a restart does to steps in a map. */
+export function deleteFrom(steps: Map<number, StepState>, position: number): void {
+  for (const stepIndex of steps.keys()) if (stepIndex >= position) steps.delete(stepIndex);
+}
+
 /** The steps of a run, in order of position; `first`: the first page, where that is known. */
 export async function readSteps(journal: Journal, runId: string, first?: StepPage): Promise<StepState[]> {
   const page = first ?? (await journal.steps(runId, 0));

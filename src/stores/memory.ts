@@ -17,7 +17,7 @@ import type { Change, EventState, KeptManifest, RunState, Slice, StepState } fro
 import type { Counted } from "./answer.ts";
 import { answer } from "./answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "./journal.ts";
-import { lostLease, subjectOf } from "./journal.ts";
+import { deleteFrom, lostLease, subjectOf } from "./journal.ts";
 import { LedgerStore } from "./ledger-store.ts";
 import { toRunRecord } from "./records.ts";
 import { checkWaitForEvent, checkWatchLease } from "./to-request.ts";
@@ -146,10 +146,10 @@ class MemoryJournal implements Journal {
   }
 
   #keep(runId: string, change: Change): void {
-    const { run, step, event, dropFrom = Infinity } = change;
+    const { run, step, event, dropFrom } = change;
     if (!run && !step && !event) return;
     const kept = this.#of(runId);
-    for (const stepIndex of kept.steps.keys()) if (stepIndex >= dropFrom) kept.steps.delete(stepIndex);
+    if (dropFrom !== undefined) deleteFrom(kept.steps, dropFrom);
     if (run) kept.run = run;
     if (step) kept.steps.set(step.stepIndex, step);
     if (event) kept.events.set(event.key, event);

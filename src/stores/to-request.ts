@@ -6,6 +6,7 @@ import { DurableInvalidInputError } from "../contract/errors.ts";
 import {
   checkInteger,
   checkLeaseMs,
+  checkObject,
   checkOneOf,
   checkRunId,
   checkStepIndex,
@@ -166,6 +167,7 @@ export function suspendRequest(input: SuspendRunInput): SuspendRequest {
 export function cancelRequest(runId: string, reason: string, options: RequestOptions): CancelRequest {
   checkRunId(runId);
   checkText("reason", reason, LIMITS.reasonBytes);
+  checkObject("options", options);
   return { op: "cancel", runId, requestId: requestId(options), reason };
 }
 
@@ -178,6 +180,7 @@ export function resolveRequest(
   checkRunId(runId);
   checkStepIndex(stepIndex);
   checkObject("resolution", resolution);
+  checkObject("options", options);
   const { result, rerun, ...rest } = resolution as { result?: unknown; rerun?: unknown };
   const [unknownField] = Object.keys(rest);
   if (unknownField !== undefined || "result" in resolution === "rerun" in resolution) {
@@ -306,10 +309,4 @@ function fence(input: { fence?: number }): number | null {
   if (input.fence === undefined) return null;
   checkInteger("fence", input.fence, 0, Number.MAX_SAFE_INTEGER);
   return input.fence;
-}
-
-export function checkObject(field: string, value: unknown): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new DurableInvalidInputError(field, "must be an object");
-  }
 }

@@ -22,6 +22,7 @@ import { describeRestartRaces } from "./conformance/restart-races.ts";
 import { describeRestarts } from "./conformance/restarts.ts";
 import { describeRetries } from "./conformance/retries.ts";
 import { describeSteps } from "./conformance/steps.ts";
+import { describeTasks } from "./conformance/tasks.ts";
 import { Suite } from "./conformance/suite.ts";
 import { describeSuspensions } from "./conformance/suspensions.ts";
 import { describeWaits } from "./conformance/waits.ts";
@@ -61,6 +62,7 @@ export function describeRunStore(name: string, { newStore, skip = {} }: SuiteOpt
     describeRestarts(suite);
     describeRestartRaces(suite);
     describeForks(suite);
+    describeTasks(suite);
     describeForkRaces(suite);
     describeArguments(suite);
 

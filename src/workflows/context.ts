@@ -54,7 +54,7 @@ export class WorkflowContext implements DurableContext {
     return this.#step("ctx.step", async () => {
       const line = this.#line;
       const stepIndex = line.nextStepIndex();
-      const { inputHash } = checkStep(intent, opts);
+      const { inputHash } = checkStep(intent, fn, opts);
       const config = platformConfig(opts, this.#run.input.stepConfig);
       const name = line.stepName("intent", intent);
       const repeat = line.nthOf(intent);

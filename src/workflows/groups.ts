@@ -86,14 +86,14 @@ export class Group {
     return this.#works.map(({ name, run }, i) => {
       const line = this.#lines[i] as Line;
       const outcome = (async () => run(line))();
-      const close = (): void => line.branch.halt(`branch "${name}" of ${this.#place.intent} has ended`);
+      const close = (): void => line.branch.end(`branch "${name}" of ${this.#place.intent} has ended`);
       outcome.then(close, close);
       return outcome;
     });
   }
 
   #halt(what: string): void {
-    for (const { branch } of this.#lines) branch.halt(this.#because(what));
+    for (const { branch } of this.#lines) branch.outdo(this.#because(what));
   }
 
   #because(what: string): string {

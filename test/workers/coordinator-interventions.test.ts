@@ -6,14 +6,14 @@ import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { RunRecord, StepRecord } from "../../src/contract/types.ts";
 import { newRequestId, newRunId } from "../../src/identity.ts";
+import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import type { DatabaseFault } from "../../src/testing/faulty-database.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, store } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, store, withSteps } from "./coordinator-world.ts";
 import { abort, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
-import { GatedDatabase } from "./gated-database.ts";
 
 let clock: TestClock;
 let db: FaultyDatabase;
@@ -25,16 +25,6 @@ beforeEach(() => {
   faults.wrap = () => own;
 });
 afterEach(resetFaults);
-
-/** A run of worker-1 with two completed steps. */
-async function withSteps(): Promise<{ runId: string; fence: number }> {
-  const run = await claim();
-  for (const stepIndex of [0, 1]) {
-    await store().beginStep(aStep(run.runId, stepIndex, { fence: run.fence }));
-    await store().completeStep({ ...run, stepIndex, result: `result ${stepIndex}` });
-  }
-  return run;
-}
 
 /** A run of worker-2, in whose step 0 worker-1 has died. */
 async function takenOver(): Promise<{ runId: string; fence: number }> {
@@ -260,34 +250,44 @@ describe.each(Object.entries(CASES))(
   },
 );
 
-describe("a fork that is cut short", () => {
-  it("is not taken for whole because D1 has heard of some of its steps", async () => {
-    faults.times = { recordDeadlineMs: 100 };
-    const { runId, fence } = await claim("coordinator");
-    const text = "x".repeat(250_000);
-    const positions = Array.from({ length: 20 }, (_, i) => i);
-    for (const stepIndex of positions) {
-      await store("coordinator").beginStep(aStep(runId, stepIndex, { fence }));
-      await store("coordinator").completeStep({ runId, stepIndex, fence, result: text });
-    }
-    const gated = new GatedDatabase();
-    faults.wrap = () => gated;
-    gated.before = async (queries) => {
-      const writes = (table: string) => queries.some((query) => query.includes(`INSERT INTO ${table}`));
-      // Of the seal's batches, the one with the run's row arrives, if steps are all that is missing.
-      if (writes("durable_steps") && !writes("durable_runs"))
-        throw new Error("D1_ERROR: Network connection lost.");
-    };
-    const newId = newRunId();
-    const fork = () => store().forkRun(runId, newId, { throughStep: 19 });
-    expect(await refusalOf(fork)).toBe("store_unavailable");
-    await wipe(newId);
-    expect(await refusalOf(() => claimOf(newId))).toBe("lease_held");
-    gated.before = async () => {};
-    expect(await fork()).toMatchObject({ status: "pending", stepCount: 20 });
-    await wipe(newId);
-    expect((await claimOf(newId)).completedSteps.map((step) => step.result === text)).toEqual(
-      positions.map(() => true),
-    );
+describe("over a claim that only D1 knows of", () => {
+  /** Another store claims the run, and its object, which has been compared with D1 by then, does not hear of it. */
+  async function claimedElsewhere(runId: string): Promise<void> {
+    clock.advance(60_001);
+    await new D1DurableRunStore(env.DB, { clock }).startOrResume({ ...aRun("elsewhere"), runId });
+  }
+
+  it("a cancel is decided again over what D1 has", async () => {
+    const { runId, fence } = await withSteps();
+    await claimedElsewhere(runId);
+    const cancelled = await store().cancelRun(runId);
+    expect(cancelled).toMatchObject({ status: "cancelled", fence: fence + 2 });
+    expect(await recordedRun(runId)).toMatchObject({ status: "cancelled", fence: fence + 2 });
+  });
+
+  it("a restart is, and drops the steps once", async () => {
+    const { runId, fence } = await withSteps();
+    await claimedElsewhere(runId);
+    const restarted = await store().restartRun(runId, { fromStep: 1, dropLater: true });
+    expect(restarted).toMatchObject({ status: "pending", fence: fence + 2, stepCount: 1 });
+    expect(await recordedStep(runId, 0)).toMatchObject({ status: "completed" });
+    expect(await recordedStep(runId, 1)).toBeNull();
+  });
+
+  it("a decision is", async () => {
+    const { runId } = await parked();
+    await claimedElsewhere(runId);
+    const resolved = await store().resolveStep(runId, 0, { result: "by hand" });
+    expect(resolved).toMatchObject({ status: "completed", result: "by hand" });
+    expect(await recordedStep(runId, 0)).toMatchObject({ status: "completed", result: '"by hand"' });
+  });
+
+  it("a fork is refused", async () => {
+    const [source, newId] = [await withSteps(), newRunId()];
+    expect(await store().loadRun(newId)).toBeUndefined();
+    await claimedElsewhere(newId);
+    const fork = () => store().forkRun(source.runId, newId, { throughStep: 1 });
+    expect(await refusalOf(fork)).toBe("run_exists");
+    expect(await recordedRun(newId)).toMatchObject({ status: "running", worker_id: "elsewhere" });
   });
 });

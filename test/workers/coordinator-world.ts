@@ -2,7 +2,7 @@
 import { env } from "cloudflare:workers";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
-import { aRun } from "../../src/testing/harness.ts";
+import { aRun, aStep } from "../../src/testing/harness.ts";
 
 type Row = Record<string, unknown>;
 
@@ -14,6 +14,16 @@ export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string;
   const input = aRun();
   const { fence = 0 } = await store(ack).startOrResume(input);
   return { runId: input.runId, fence };
+}
+
+/** A run of worker-1 with two completed steps. */
+export async function withSteps(): Promise<{ runId: string; fence: number }> {
+  const run = await claim();
+  for (const stepIndex of [0, 1]) {
+    await store().beginStep(aStep(run.runId, stepIndex, { fence: run.fence }));
+    await store().completeStep({ ...run, stepIndex, result: `result ${stepIndex}` });
+  }
+  return run;
 }
 
 export function stubOf(runId: string) {

@@ -7,7 +7,7 @@
  */
 import type { Request } from "../../ledger/requests.ts";
 import type { Change, EventState, RunState, Slice, StepState } from "../../ledger/state.ts";
-import { EMPTY_SLICE, subjectOf } from "../journal.ts";
+import { deleteFrom, EMPTY_SLICE, subjectOf } from "../journal.ts";
 import type { StepPage } from "../journal.ts";
 import {
   eventLine,
@@ -78,8 +78,7 @@ export class RunFold implements SliceFold {
     if (this.#owner !== this.#runId || runId !== this.#runId) return null;
     if ("run" in line) {
       this.#run = toRunState(line, this.#run, place);
-      const { dropFrom = Infinity } = line;
-      for (const stepIndex of this.#steps.keys()) if (stepIndex >= dropFrom) this.#steps.delete(stepIndex);
+      if (line.dropFrom !== undefined) deleteFrom(this.#steps, line.dropFrom);
     }
     if ("stepIndex" in line) this.#steps.set(line.stepIndex, toStepState(line, place));
     this.#seq = line.seq;

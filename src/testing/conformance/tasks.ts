@@ -1,0 +1,230 @@
+/** Whole tasks over the store: what a task is promised, it is promised by runDurable and the store together. */
+import { describe, expect } from "vitest";
+import { codeOf } from "../../contract/errors.ts";
+import type { DurableRunStore } from "../../contract/types.ts";
+import { newRunId } from "../../identity.ts";
+import { runDurable } from "../../runner/run-durable.ts";
+import type { DurableContext, RunDurableResult } from "../../runner/types.ts";
+import { RERUN } from "../../runner/types.ts";
+import { aStep, MANIFEST } from "../harness.ts";
+import type { Suite } from "./suite.ts";
+
+const LEASE_MS = 30_000;
+
+export function describeTasks(suite: Suite): void {
+  const { itWith } = suite;
+
+  const run = <T>(
+    store: DurableRunStore,
+    runId: string,
+    taskFn: (ctx: DurableContext) => Promise<T>,
+  ): Promise<RunDurableResult<T>> => {
+    const { clock } = suite;
+    return runDurable({ runId, store, clock, leaseMs: LEASE_MS, manifest: MANIFEST, taskFn });
+  };
+
+  /** The code that a run ends with. */
+  const codeOfRun = (work: Promise<unknown>): Promise<string | undefined> =>
+    work.then(
+      () => "completed",
+      (error: unknown) => codeOf(error) ?? (error as Error).message,
+    );
+
+  /** A run whose worker died in its only step, "pay", so that it is in doubt. */
+  const interrupted = async (store: DurableRunStore, onInterrupted: "fail" | "park" | "reconcile") => {
+    const runId = newRunId();
+    const claim = { runId, manifest: MANIFEST, workerId: "worker-1", leaseMs: LEASE_MS };
+    const { fence = 0 } = await store.startOrResume(claim);
+    await store.beginStep(aStep(runId, 0, { intent: "pay", fence, onInterrupted }));
+    suite.clock.advance(LEASE_MS + 1);
+    return runId;
+  };
+
+  describe("a task", () => {
+    itWith(["tries"], "has its failed step tried again, and each attempt recorded", async (store) => {
+      const runId = newRunId();
+      const attempts: number[] = [];
+      const { result } = await run(store, runId, (ctx) =>
+        ctx.step(
+          "flaky",
+          async ({ attempt }) => {
+            attempts.push(attempt);
+            if (attempt < 3) throw new Error(`attempt ${attempt}`);
+            return "third time";
+          },
+          { retries: { limit: 3, delayMs: 5, backoff: "constant" } },
+        ),
+      );
+      expect(result).toBe("third time");
+      expect(attempts).toEqual([1, 2, 3]);
+      expect(await store.loadStep(runId, 0)).toMatchObject({
+        attempts: 3,
+        lastError: { message: "attempt 2" },
+      });
+    });
+
+    itWith(["tries"], "sleeps as a step", async (store) => {
+      const runId = newRunId();
+      await run(store, runId, (ctx) => ctx.sleep(5));
+      const step = await store.loadStep(runId, 0);
+      expect(step).toMatchObject({ status: "completed", kind: "deterministic" });
+      expect(Date.parse(step?.deadlineAt ?? "") - Date.parse(step?.startedAt ?? "")).toBe(5);
+    });
+
+    itWith(
+      ["tries"],
+      "has its branches replayed, whatever their timing, and the outcome of a race",
+      async (store) => {
+        const runId = newRunId();
+        const ran: string[] = [];
+        let isBroken = true;
+        const task = async (ctx: DurableContext): Promise<unknown> => {
+          const step = (branch: DurableContext, intent: string, ms: number) =>
+            branch.step(intent, async () => {
+              ran.push(intent);
+              await suite.clock.sleep(ms);
+              return intent;
+            });
+          const both = await ctx.all({
+            slow: async (branch) => [await step(branch, "s0", 9), await step(branch, "s1", 1)],
+            fast: async (branch) => [await step(branch, "f0", 1), await step(branch, "f1", 1)],
+          });
+          const first = await ctx.race([
+            (branch) => step(branch, "winner", 1),
+            (branch) => branch.sleep(60_000),
+          ]);
+          if (isBroken) throw new Error("broken");
+          return { ...both, first, last: await step(ctx, "last", 0) };
+        };
+        expect(await codeOfRun(run(store, runId, task))).toBe("broken");
+        isBroken = false;
+        expect((await run(store, runId, task)).result).toEqual({
+          slow: ["s0", "s1"],
+          fast: ["f0", "f1"],
+          first: "winner",
+          last: "last",
+        });
+        expect(ran.toSorted()).toEqual(["f0", "f1", "last", "s0", "s1", "winner"]);
+      },
+    );
+
+    itWith(
+      ["tries"],
+      "sees a failure again that it has caught, with its name, message and code",
+      async (store) => {
+        const runId = newRunId();
+        const seen: unknown[] = [];
+        let isBroken = true;
+        const task = async (ctx: DurableContext): Promise<void> => {
+          const refused = Object.assign(new RangeError("no seat"), { code: "sold_out" });
+          await ctx
+            .step("book", () => Promise.reject(isBroken ? refused : new Error("ran again")))
+            .catch(({ name, message, code }: Error & { code?: string }) => seen.push([name, message, code]));
+          await ctx.step("apologise", async () => null);
+          if (isBroken) throw new Error("broken");
+        };
+        expect(await codeOfRun(run(store, runId, task))).toBe("broken");
+        isBroken = false;
+        await run(store, runId, task);
+        expect(seen).toEqual([
+          ["RangeError", "no seat", "sold_out"],
+          ["RangeError", "no seat", "sold_out"],
+        ]);
+      },
+    );
+
+    itWith(
+      ["loadRun", "tries"],
+      "gets an event that comes while it waits, and is told apart as waiting",
+      async (store) => {
+        const runId = newRunId();
+        const work = run(store, runId, (ctx) => ctx.awaitEvent("approve", { pollMs: 5 }));
+        const waits = async () => (await store.loadRun?.(runId))?.waitingFor;
+        while ((await waits()) === undefined) await suite.clock.sleep(5);
+        expect(await waits()).toMatchObject([{ stepIndex: 0, for: "event", key: "approve" }]);
+        await store.emitEvent({ runId, key: "approve", payload: "yes" });
+        expect((await work).result).toBe("yes");
+        expect(await waits()).toBeUndefined();
+      },
+    );
+
+    itWith(
+      ["cancelRun", "tries"],
+      "is stopped by a cancel: its signal aborts, and it is told why",
+      async (store) => {
+        const runId = newRunId();
+        let stopped = (_reason: unknown): void => {};
+        const reason = new Promise<unknown>((resolve) => (stopped = resolve));
+        const work = run(store, runId, (ctx) =>
+          ctx.step("long", async ({ signal }) => {
+            await store.cancelRun(runId, "enough");
+            while (!signal.aborted) {
+              suite.clock.advance(1_000);
+              await suite.clock.sleep(5);
+            }
+            stopped(signal.reason);
+          }),
+        );
+        expect(await codeOfRun(work)).toBe("run_cancelled");
+        expect(codeOf(await reason)).toBe("run_cancelled");
+        expect(await store.loadRun?.(runId)).toMatchObject({
+          status: "cancelled",
+          error: { message: "enough" },
+        });
+      },
+    );
+  });
+
+  describe("a task whose worker died in a step", () => {
+    const paying =
+      (onInterrupted: "fail" | "park" | { reconcile: () => Promise<unknown> }, calls: string[]) =>
+      (ctx: DurableContext): Promise<unknown> =>
+        ctx.step("pay", async () => (calls.push("pay"), "paid"), { onInterrupted });
+
+    itWith(
+      ["resolveStep", "suspendRun", "tries"],
+      "is parked until somebody decides, and goes on then",
+      async (store) => {
+        const runId = await interrupted(store, "park");
+        const calls: string[] = [];
+        expect(await codeOfRun(run(store, runId, paying("park", calls)))).toBe("run_suspended");
+        expect(await store.loadRun?.(runId)).toMatchObject({
+          status: "suspended",
+          waitingFor: [{ stepIndex: 0, for: "decision" }],
+        });
+        await store.resolveStep(runId, 0, { result: "receipt 7" });
+        expect((await run(store, runId, paying("park", calls))).result).toBe("receipt 7");
+        expect(calls).toEqual([]);
+      },
+    );
+
+    itWith(["resolveStep", "tries"], "fails of it at each attempt, until somebody decides", async (store) => {
+      const runId = await interrupted(store, "fail");
+      const calls: string[] = [];
+      for (let call = 0; call < 2; call += 1) {
+        expect(await codeOfRun(run(store, runId, paying("fail", calls)))).toBe("step_interrupted");
+      }
+      expect(calls).toEqual([]);
+      await store.resolveStep(runId, 0, { rerun: true });
+      expect((await run(store, runId, paying("fail", calls))).result).toBe("paid");
+    });
+
+    itWith(
+      ["resolveStep", "tries"],
+      "finds out what became of it, and runs it again only where that is said",
+      async (store) => {
+        const answers: [unknown, unknown, string[]][] = [
+          ["found", "found", []],
+          [RERUN, "paid", ["pay"]],
+        ];
+        for (const [found, result, ran] of answers) {
+          const runId = await interrupted(store, "reconcile");
+          const calls: string[] = [];
+          const task = paying({ reconcile: async () => found }, calls);
+          expect((await run(store, runId, task)).result).toBe(result);
+          expect(calls).toEqual(ran);
+        }
+      },
+    );
+  });
+}
