@@ -14,7 +14,7 @@ import type { Attempt } from "./attempt.ts";
 import type { Branch } from "./branch.ts";
 import { Group, namedBranches } from "./groups.ts";
 import { checkInterruption, interruptible } from "./interruptions.ts";
-import { assertOutsideSteps, insideStep, nthEmitInside } from "./nesting.ts";
+import { assertOutsideSteps, assertOwnContext, insideStep, nthEmitInside } from "./nesting.ts";
 import type { StepPlan } from "./replay.ts";
 import { StepRunner } from "./step-runner.ts";
 import { withTimeout } from "./timeout.ts";
@@ -147,6 +147,7 @@ export class RunContext implements DurableContext {
     return this.#attempt.track(async () => {
       // A branch's nth emit of a key is the same request at each replay, so that it is answered the same. Those in a
       // step's function, which a replay does not call, are numbered apart.
+      assertOwnContext(this.#attempt, this.#branch, "ctx.emitEvent");
       const inside = nthEmitInside(this.#attempt, key);
       const nth = inside ? inside.nth : this.#branch.nthEmit(key);
       this.#attempt.assertOpen(this.#branch);
@@ -177,6 +178,7 @@ export class RunContext implements DurableContext {
   #take<T>(what: string, run: (place: Place) => Promise<T>): Promise<T> {
     return this.#attempt.track(async () => {
       assertOutsideSteps(this.#attempt, what);
+      assertOwnContext(this.#attempt, this.#branch, what);
       const ordinal = this.#branch.nextOrdinal();
       this.#attempt.assertOpen(this.#branch);
       const { prefix } = this.#branch;
@@ -216,6 +218,7 @@ export class RunContext implements DurableContext {
     const outer = this.#branch;
     return attempt.track(async () => {
       assertOutsideSteps(attempt, intent);
+      assertOwnContext(attempt, outer, intent);
       const path = `${outer.prefix}${outer.nextOrdinal()}`;
       attempt.assertOpen(outer);
       if (!attempt.knowsOpenSteps) {

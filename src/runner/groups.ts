@@ -10,6 +10,7 @@ import { checkText, LIMITS } from "../contract/limits.ts";
 import type { StepRecord } from "../contract/types.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Branch } from "./branch.ts";
+import { inBranch } from "./nesting.ts";
 import type { StepPlan } from "./replay.ts";
 import type { StepRunner } from "./step-runner.ts";
 import type { Branches, DurableContext } from "./types.ts";
@@ -107,7 +108,7 @@ export class Group {
     return works.map(({ name, run }) => {
       const branch = outer.inside(path, name);
       const outcome = (async () => {
-        const value = await run(branch);
+        const value = await inBranch(this.#attempt, branch, name, () => run(branch));
         if (!branch.halted.aborted) replay.assertBranchReplayed(path, name);
         return value;
       })();

@@ -1,11 +1,12 @@
 /**
- * Which step's function the code at hand runs in, if any: a step begun there is refused, for no replay would come by.
+ * Where the code at hand runs: in which step's function, if any, where a step is refused, for no replay would come by; and
+ * in which branch, whose own context it has to use, or its steps would be numbered among those of another.
  *
  * By the asynchronous context of Node, which Workers have too:
  * https://developers.cloudflare.com/workers/runtime-apis/nodejs/asynclocalstorage/
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { DurableNestedStepError } from "../contract/errors.ts";
+import { DurableInvalidInputError, DurableNestedStepError } from "../contract/errors.ts";
 
 interface Inside {
   /** Whose step it is: a step of another run may be begun inside. */
@@ -41,6 +42,31 @@ export function nthEmitInside(attempt: object, key: string): { path: string; nth
   const nth = inside.emits.get(key) ?? 0;
   inside.emits.set(key, nth + 1);
   return { path: inside.path, nth };
+}
+
+interface InBranch {
+  readonly attempt: object;
+  readonly branch: object;
+  readonly name: string;
+  readonly outer: InBranch | undefined;
+}
+
+const branches = new AsyncLocalStorage<InBranch>();
+
+/** Calls the code of a branch. */
+export function inBranch<T>(attempt: object, branch: object, name: string, fn: () => T): T {
+  return branches.run({ attempt, branch, name, outer: branches.getStore() }, fn);
+}
+
+/** Throws `invalid_input` inside a branch of the same attempt, for a context that is not the branch's own. */
+export function assertOwnContext(attempt: object, branch: object, what: string): void {
+  let inside = branches.getStore();
+  while (inside !== undefined && inside.attempt !== attempt) inside = inside.outer;
+  if (inside === undefined || inside.branch === branch) return;
+  throw new DurableInvalidInputError(
+    "ctx",
+    `is not that of branch "${inside.name}", which called ${what} on it: use the context that the branch is given`,
+  );
 }
 
 /** The innermost one. */

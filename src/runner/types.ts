@@ -112,7 +112,7 @@ export interface DurableContext {
    * Runs branches side by side and resolves to what they returned: an object for an object, an array for an array.
    *
    * The steps of each branch are numbered apart, so they replay whatever their timing was. Give each its own context:
-   * `ctx.all({ a: (ctx) => …, b: (ctx) => … })`. Rejects with the first failure; the other branches begin no further step
+   * `ctx.all({ a: (ctx) => …, b: (ctx) => … })`; in a branch, any other is refused with `invalid_input`. Rejects with the first failure; the other branches begin no further step
    * then, and what they have under way is recorded when it ends. When the task goes on from that failure, it replays as
    * it was. Rejects with `invalid_input` for bad names, and over a store without branches.
    */

@@ -12,7 +12,7 @@ import { toJsonText } from "../contract/payload.ts";
 import { stepId } from "../identity.ts";
 import { checkRace, checkSleep, checkStep, checkWait, likeBranches, msUntil } from "../runner/arguments.ts";
 import { namedBranches } from "../runner/groups.ts";
-import { assertOutsideSteps, insideStep } from "../runner/nesting.ts";
+import { assertOutsideSteps, assertOwnContext, inBranch, insideStep } from "../runner/nesting.ts";
 import { withTimeout } from "../runner/timeout.ts";
 import type {
   AwaitEventOptions,
@@ -186,7 +186,8 @@ export class WorkflowContext implements DurableContext {
       this.#run.hasBranched = true;
       const works = namedBranches(branches).map(({ name, run: code }) => ({
         name,
-        run: (line: Line) => code(new WorkflowContext(this.#run, line)),
+        run: (line: Line) =>
+          inBranch(this.#run, line, name, () => code(new WorkflowContext(this.#run, line))),
       }));
       const group = (named: readonly NamedWork[]) => new Group(this.#run.platform, place, named);
       return outer.branch.unlessAbandoned(() => run(group, works));
@@ -216,6 +217,7 @@ export class WorkflowContext implements DurableContext {
   #step<T>(what: string, work: () => Promise<T>): Promise<T> {
     return this.#call(async () => {
       assertOutsideSteps(this.#run, what);
+      assertOwnContext(this.#run, this.#line, what);
       return work();
     });
   }

@@ -12,6 +12,8 @@ function notFrom(min: number, max: number): unknown[] {
   return [min - 1, max + 1, min + 0.5, Number.NaN, Number.POSITIVE_INFINITY, "1", null, {}];
 }
 
+const NO_OBJECTS = [null, 0, "0", true, []];
+
 /** No text of 1 to so many bytes. */
 function notText(maxBytes: number): unknown[] {
   return [
@@ -124,6 +126,9 @@ export function describeArguments(suite: Suite): void {
       await refusesEach(runId, { requestId: notText(LIMITS.requestIdBytes) }, (_field, requestId) =>
         store.cancelRun(runId, "why", { requestId }),
       );
+      await refusesEach(runId, { options: NO_OBJECTS }, (_field, options) =>
+        store.cancelRun(runId, "why", options),
+      );
     });
 
     itWith(["resolveStep", "tries"], "a resolution", async (store) => {
@@ -141,6 +146,9 @@ export function describeArguments(suite: Suite): void {
       await refusesEach(runId, { requestId: notText(LIMITS.requestIdBytes) }, (_field, requestId) =>
         store.resolveStep(runId, 0, { result: 1 }, { requestId }),
       );
+      await refusesEach(runId, { options: NO_OBJECTS }, (_field, options) =>
+        store.resolveStep(runId, 0, { result: 1 }, options),
+      );
     });
 
     itWith(["restartRun"], "a restart", async (store) => {
@@ -150,7 +158,7 @@ export function describeArguments(suite: Suite): void {
       await refusesEach(runId, beyond, (_field, fromStep) => restart({ fromStep, dropLater: true }));
       const unsaid = { dropLater: [undefined, false, "true", 1, null] };
       await refusesEach(runId, unsaid, (_field, dropLater) => restart({ fromStep: 0, dropLater }));
-      await refusesEach(runId, { options: [null, undefined, 0, "0", []] }, (_field, options) =>
+      await refusesEach(runId, { options: [...NO_OBJECTS, undefined] }, (_field, options) =>
         restart(options),
       );
       await refusesEach(runId, { requestId: notText(LIMITS.requestIdBytes) }, (_field, requestId) =>
@@ -185,9 +193,7 @@ export function describeArguments(suite: Suite): void {
       await refusesEach(runId, { edits: [{ 1: 1 }] }, (_field, value) =>
         fork({ throughStep: 0, edits: value }),
       );
-      await refusesEach(runId, { options: [null, undefined, 0, "0", []] }, (_field, options) =>
-        fork(options),
-      );
+      await refusesEach(runId, { options: [...NO_OBJECTS, undefined] }, (_field, options) => fork(options));
       await refusesEach(runId, { requestId: notText(LIMITS.requestIdBytes) }, (_field, requestId) =>
         fork({ throughStep: 0, requestId }),
       );
