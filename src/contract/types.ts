@@ -430,7 +430,8 @@ export interface DurableRunStore {
 
   /**
    * Makes a new run, `pending`, of the same manifest and the steps of another up to one; events are not copied. Rejects
-   * with `run_exists`. A fork that was cut short can be claimed by nobody: call it again with the same arguments.
+   * with `run_exists`, or with `lease_lost` when another fork into the same run overtook this one. A fork that was cut short
+   * can be claimed by nobody: call it again with the same arguments.
    */
   forkRun?(runId: string, newRunId: string, options: ForkRunOptions): Promise<RunRecord>;
 
