@@ -137,7 +137,8 @@ export class RunContext implements DurableContext {
       return this.#answer<T>(plan, {
         run: (begun) => {
           const deadline = deadlineOf(begun, timeoutMs, this.#attempt.clock.now());
-          return waitForEvent<T>(this.#attempt, { key, deadline, pollMs, signal });
+          const until = begun.deadlineAt ?? new Date(deadline).toISOString();
+          return waitForEvent<T>(this.#attempt, { key, deadline, until, pollMs, signal });
         },
       });
     });

@@ -16,6 +16,8 @@ const SLICE_MS = 30_000;
 interface EventWait {
   readonly key: string;
   readonly deadline: number;
+  /** The deadline as it is on record. */
+  readonly until: string;
   readonly pollMs: number;
   readonly signal: AbortSignal;
 }
@@ -35,8 +37,7 @@ export async function waitForEvent<T>(attempt: Attempt, wait: EventWait): Promis
         : await lease.offer(() => store.loadEvent(runId, key));
     if (event) return event.payload as T;
     if (left <= 0) {
-      const when = new Date(deadline).toISOString();
-      throw new DurableAwaitEventTimeoutError(`no event "${key}" came to run "${runId}" by ${when}.`);
+      throw new DurableAwaitEventTimeoutError(`no event "${key}" came to run "${runId}" by ${wait.until}.`);
     }
     // Also a store that does not hold the call is not asked more often than this.
     const isTooSoon = clock.now() - askedAt < Math.min(pollMs, left);
