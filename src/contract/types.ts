@@ -159,7 +159,10 @@ export interface RunRecord {
   result?: unknown;
   /** Why the run failed, or was cancelled. */
   error?: StepError;
-  /** Present when the run waits: a run with branches may wait for several things, and work meanwhile. */
+  /**
+   * Present when the run waits: a run with branches may wait for several things, and work meanwhile. The first hundred are
+   * listed, and every decision.
+   */
   waitingFor?: readonly RunWait[];
   /** The run whose steps this one began with. */
   forkedFrom?: { runId: string; throughStep: number };
