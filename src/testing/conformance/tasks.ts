@@ -63,6 +63,37 @@ export function describeTasks(suite: Suite): void {
       });
     });
 
+    itWith(
+      ["tries"],
+      "has an attempt that takes too long aborted, and its late result dropped",
+      async (store) => {
+        const runId = newRunId();
+        const late = ({ signal }: { signal: AbortSignal }): Promise<string> =>
+          new Promise((resolve) => signal.addEventListener("abort", () => resolve("late")));
+        const work = run(store, runId, (ctx) => ctx.step("slow", late, { timeoutMs: 5 }));
+        expect(await codeOfRun(work)).toBe("step_timeout");
+        expect(await store.loadStep(runId, 0)).toMatchObject({
+          status: "failed",
+          error: { code: "step_timeout" },
+        });
+      },
+    );
+
+    itWith(["tries"], "sees a wait time out again, though the event has come since", async (store) => {
+      const runId = newRunId();
+      let isBroken = true;
+      const task = async (ctx: DurableContext): Promise<unknown> => {
+        const seen = await ctx.awaitEvent("late", { timeoutMs: 0 }).catch((error: unknown) => codeOf(error));
+        await ctx.step("go on", async () => null);
+        if (isBroken) throw new Error("broken");
+        return seen;
+      };
+      expect(await codeOfRun(run(store, runId, task))).toBe("broken");
+      await store.emitEvent({ runId, key: "late", payload: "too late" });
+      isBroken = false;
+      expect((await run(store, runId, task)).result).toBe("await_event_timeout");
+    });
+
     itWith(["tries"], "sleeps as a step", async (store) => {
       const runId = newRunId();
       await run(store, runId, (ctx) => ctx.sleep(5));
