@@ -5,6 +5,7 @@ export type { Clock } from "./contract/clock.ts";
 export {
   DurableAwaitEventTimeoutError,
   DurableBranchStoppedError,
+  DurableForbiddenError,
   DurableInvalidInputError,
   DurableNestedStepError,
   DurablePayloadError,

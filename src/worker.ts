@@ -166,6 +166,7 @@ const STATUS = {
   await_event_timeout: 504,
   step_timeout: 504,
   store_unavailable: 503,
+  forbidden: 403,
 } as const satisfies Record<DurableRunErrorCode, ContentfulStatusCode>;
 
 function isKnown(code: string | undefined): code is DurableRunErrorCode {

@@ -5,6 +5,7 @@ import {
   codeOf,
   DurableAwaitEventTimeoutError,
   DurableBranchStoppedError,
+  DurableForbiddenError,
   DurableInvalidInputError,
   DurableNestedStepError,
   DurablePayloadError,
@@ -53,6 +54,7 @@ const CLASS_OF: Record<DurableRunErrorCode, { error: DurableRunError; name: stri
   },
   step_not_in_doubt: { error: new DurableRunError("m", "step_not_in_doubt"), name: "DurableRunError" },
   nested_step: { error: new DurableNestedStepError("m"), name: "DurableNestedStepError" },
+  forbidden: { error: new DurableForbiddenError("m"), name: "DurableForbiddenError" },
   branch_stopped: { error: new DurableBranchStoppedError("m"), name: "DurableBranchStoppedError" },
   payload_not_json: { error: new DurablePayloadError("m", "payload_not_json"), name: "DurablePayloadError" },
   payload_too_large: {

@@ -26,6 +26,7 @@ export type DurableRunErrorCode =
   | "payload_not_json"
   | "payload_too_large"
   | "store_unavailable"
+  | "forbidden"
   | "invalid_input";
 
 /** Base class of all errors that the contract speaks of. */
@@ -168,6 +169,13 @@ export class DurableStoreUnavailableError extends DurableRunError {
   }
 }
 
+/** The caller's binding or token is for another project, or only for reading. Nothing happened. */
+export class DurableForbiddenError extends DurableRunError {
+  constructor(message: string) {
+    super(message, "forbidden");
+  }
+}
+
 /** An argument is outside what the contract allows. Nothing happened. */
 export class DurableInvalidInputError extends DurableRunError {
   readonly field: string;
@@ -220,6 +228,8 @@ export function errorFromData(data: ErrorData): DurableRunError {
       return new DurablePayloadError(message, code);
     case "store_unavailable":
       return new DurableStoreUnavailableError(message);
+    case "forbidden":
+      return new DurableForbiddenError(message);
     case "invalid_input": {
       const field = data.field ?? "input";
       return new DurableInvalidInputError(

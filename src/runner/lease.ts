@@ -230,6 +230,7 @@ const ANSWERS: ReadonlySet<string> = new Set([
   "payload_not_json",
   "payload_too_large",
   "invalid_input",
+  "forbidden",
   "event_emit_race",
   "await_event_timeout",
 ]);

@@ -1,0 +1,63 @@
+-- What queries across runs need: columns to ask by, indexes, and statistics that outlive the runs.
+--
+-- due_at: when somebody ought to have acted, if nobody has: the earliest of a lapsed lease and of the ends of waits. NULL
+-- where nothing is due. lag_ms: how long this version of the row waited to be brought here by the run's coordinator;
+-- NULL where no coordinator stands between. counted_at: the completion that the statistics have counted.
+
+ALTER TABLE durable_runs ADD COLUMN due_at INTEGER;
+ALTER TABLE durable_runs ADD COLUMN lag_ms INTEGER;
+ALTER TABLE durable_runs ADD COLUMN counted_at INTEGER;
+ALTER TABLE durable_runs ADD COLUMN task_id TEXT GENERATED ALWAYS AS (task ->> '$.id') VIRTUAL;
+ALTER TABLE durable_runs ADD COLUMN outcome_pass INTEGER GENERATED ALWAYS AS (CASE json_type(outcome, '$.pass') WHEN 'true' THEN 1 WHEN 'false' THEN 0 END) VIRTUAL;
+ALTER TABLE durable_runs ADD COLUMN outcome_score REAL GENERATED ALWAYS AS (CASE WHEN json_type(outcome, '$.score') IN ('integer', 'real') THEN outcome ->> '$.score' END) VIRTUAL;
+
+ALTER TABLE durable_tags ADD COLUMN created_at INTEGER NOT NULL DEFAULT 0;
+UPDATE durable_tags SET created_at = (SELECT created_at FROM durable_runs WHERE durable_runs.run_id = durable_tags.run_id)
+WHERE EXISTS (SELECT 1 FROM durable_runs WHERE durable_runs.run_id = durable_tags.run_id);
+
+-- RunHistory.list, newest first: each ends in the order of the pages. The key of the table follows by itself.
+CREATE INDEX durable_runs_by_created ON durable_runs (created_at);
+CREATE INDEX durable_runs_by_project ON durable_runs (project_id, created_at);
+CREATE INDEX durable_runs_by_scenario ON durable_runs (scenario_id, created_at) WHERE scenario_id IS NOT NULL;
+CREATE INDEX durable_runs_by_status ON durable_runs (status, created_at);
+CREATE INDEX durable_runs_by_task ON durable_runs (task_id, created_at);
+CREATE INDEX durable_runs_by_pass ON durable_runs (outcome_pass, created_at) WHERE outcome_pass IS NOT NULL;
+CREATE INDEX durable_runs_by_holder ON durable_runs (worker_id, created_at) WHERE lease_expires_at IS NOT NULL;
+CREATE INDEX durable_runs_taken_over ON durable_runs (created_at) WHERE takeovers > 0;
+CREATE INDEX durable_tags_by_created ON durable_tags (key, value, created_at);
+-- RunHistory.list by completion, and RunHistory.purge.
+CREATE INDEX durable_runs_by_completed ON durable_runs (completed_at) WHERE completed_at IS NOT NULL;
+-- RunHistory.stuck.
+CREATE INDEX durable_runs_due ON durable_runs (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX durable_runs_late ON durable_runs (lag_ms) WHERE lag_ms >= 1000;
+-- RunHistory.rollUp.
+CREATE INDEX durable_runs_uncounted ON durable_runs (completed_at)
+WHERE completed_at IS NOT NULL AND completed_at > coalesce(counted_at, -1);
+
+-- Runs that ended, by the hour and the day (UTC) in which they did, and by how long they took: class 0 is below 1 ms,
+-- class n is from 1.1^(n-1) ms to 1.1^n ms.
+CREATE TABLE durable_run_stats (
+  unit           TEXT NOT NULL CHECK (unit IN ('hour', 'day')),
+  began_at       INTEGER NOT NULL,
+  project_id     TEXT NOT NULL,
+  status         TEXT NOT NULL CHECK (status IN ('completed', 'failed', 'cancelled')),
+  duration_class INTEGER NOT NULL CHECK (duration_class >= 0),
+  runs           INTEGER NOT NULL,
+  PRIMARY KEY (unit, began_at, project_id, status, duration_class)
+) STRICT, WITHOUT ROWID;
+
+-- Steps that ended, by the hour and the day in which their runs did.
+CREATE TABLE durable_step_stats (
+  unit        TEXT NOT NULL CHECK (unit IN ('hour', 'day')),
+  began_at    INTEGER NOT NULL,
+  project_id  TEXT NOT NULL,
+  kind        TEXT NOT NULL,
+  intent      TEXT NOT NULL,
+  steps       INTEGER NOT NULL,
+  failed      INTEGER NOT NULL,
+  attempts    INTEGER NOT NULL,
+  duration_ms INTEGER NOT NULL,
+  PRIMARY KEY (unit, began_at, project_id, kind, intent)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO durable_schema_info (version) VALUES (3);

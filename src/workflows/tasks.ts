@@ -1,0 +1,50 @@
+/**
+ * Registered tasks: what a Workflow instance, and so a caller who does not stay, can be asked to run by name.
+ *
+ * Shapes alone. The code of a task is deployed with the Worker; an instance carries its name and its input.
+ */
+import type { AgentTaskSpec, RunOutcome } from "../contract/types.ts";
+import type { DurableContext } from "../runner/types.ts";
+
+/** A task under a name. `Env`: the Worker's bindings. */
+export interface RegisteredTask<Env = unknown, Input = unknown, Result = unknown> {
+  /** For people who choose one. */
+  readonly description: string;
+  readonly projectId: string;
+  /** Part of the run's identity, as is the name under which the task is registered, which is its `id`. */
+  readonly intent: string;
+  readonly domain?: string;
+  /** Checks what the caller gave and fills in defaults; what it answers becomes the run's input. Throws `invalid_input`. */
+  parse(input: unknown): Input;
+  /** What `runDurable` runs. */
+  run(ctx: DurableContext, input: Input, env: Env): Promise<Result>;
+  /** What to record of a result. Default: nothing. */
+  outcome?(result: Result): RunOutcome;
+  /** For holding the run. Default {@link DEFAULT_LEASE_MS}. */
+  readonly leaseMs?: number;
+}
+
+/** By name: 1 to 128 bytes. */
+export type TaskRegistry<Env = unknown> = Readonly<Record<string, RegisteredTask<Env>>>;
+
+/** What a Workflow instance is created with: `env.RUN_WORKFLOW.create({ id: runId, params })`. */
+export interface RunWorkflowParams {
+  /** The name of a registered task. */
+  task: string;
+  /** As `parse` answered it. */
+  input: Record<string, unknown>;
+  scenarioId?: string;
+  tags?: Record<string, string>;
+  /** Merged into the manifest's task. */
+  spec?: Pick<AgentTaskSpec, "metadata" | "budget">;
+}
+
+/** What an instance answers: where to find the run. Its result stays in the store, as an instance may hold 1 MiB. */
+export interface RunPointer {
+  runId: string;
+  projectId: string;
+  status: "completed";
+  completedAt: string;
+  stepCount: number;
+  resultBytes: number;
+}
