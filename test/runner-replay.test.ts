@@ -1,5 +1,6 @@
 /** A step is run once; what was recorded is what comes back. */
 import { describe, expect, test } from "vitest";
+import type { RunOutcome } from "../src/contract/types.ts";
 import { stepId } from "../src/identity.ts";
 import type { DurableContext, StepInfo } from "../src/runner/types.ts";
 import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID, tick } from "./support/world.ts";
@@ -136,6 +137,47 @@ describe("a run", () => {
     expect(second.record.leaseHolderId).toBeUndefined();
     expect(second.steps).toEqual(first.steps);
     expect([task.calls, step.calls]).toEqual([0, 1]);
+  });
+
+  test("has the outcome that is made from its result, or else the default one", async () => {
+    const defaultOutcome = { pass: false };
+    const outcomeOf = async (outcome: (result: unknown) => RunOutcome | undefined) => {
+      const world = newWorld();
+      const { record } = await world.run(async () => ({ at: new Date(0), score: 3 }), {
+        outcome,
+        defaultOutcome,
+      });
+      return record.outcome;
+    };
+    const seen: unknown[] = [];
+    expect(
+      await outcomeOf((result) => {
+        seen.push(result);
+        return { pass: true, score: (result as { score: number }).score };
+      }),
+    ).toEqual({ pass: true, score: 3 });
+    expect(seen).toEqual([{ at: "1970-01-01T00:00:00.000Z", score: 3 }]);
+    expect(await outcomeOf(() => undefined)).toEqual({ pass: false });
+  });
+
+  test("whose outcome cannot be made, or recorded, has failed, and goes on from its steps", async () => {
+    const world = newWorld();
+    const step = counted(() => 1);
+    const task = (ctx: DurableContext) => ctx.step("n", step);
+    const noOutcome = () => {
+      throw new Error("no outcome");
+    };
+    expect(await rejection(world.run(task, { outcome: noOutcome }))).toMatchObject({ message: "no outcome" });
+    const unrecordable = () => ({ score: Number.NaN });
+    expect(await rejection(world.run(task, { outcome: unrecordable }))).toMatchObject({
+      code: "payload_not_json",
+      message: expect.stringContaining("outcome.score") as string,
+    });
+    expect(world.record().status).toBe("failed");
+    expect((await world.run(task, { outcome: () => ({ pass: true }) })).record.outcome).toEqual({
+      pass: true,
+    });
+    expect(step.calls).toBe(1);
   });
 
   test("that completed with nothing to return is not run again either", async () => {

@@ -8,7 +8,7 @@
 import { backoffMs, systemClock, withDeadline } from "../contract/clock.ts";
 import { checkLeaseMs, checkRunId, checkText, DEFAULT_LEASE_MS, LIMITS } from "../contract/limits.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
-import type { ClaimedRunRecord, EndRunInput, StartOrResumeResult } from "../contract/types.ts";
+import type { ClaimedRunRecord, EndRunInput, RunOutcome, StartOrResumeResult } from "../contract/types.ts";
 import { deriveWorkerId, newRequestId } from "../identity.ts";
 import { Attempt } from "./attempt.ts";
 import { RunContext } from "./context.ts";
@@ -98,7 +98,7 @@ async function work<TResult>(
   attempt: Attempt,
   end: End,
 ): Promise<RunDurableResult<TResult>> {
-  const { taskFn, defaultOutcome, manifest } = input;
+  const { taskFn, manifest } = input;
   const { lease } = attempt;
   try {
     if (lease.lostError) throw lease.lostError;
@@ -107,7 +107,7 @@ async function work<TResult>(
     await attempt.unlessParked(lease.whileHeld(attempt.settle()));
     attempt.replay.assertAllReplayed();
     const text = toJsonText("the task's result", returned);
-    const outcome = defaultOutcome === undefined ? {} : { outcome: defaultOutcome };
+    const outcome = outcomeOf(input, fromJsonText(text) as TResult);
     const record = await end({ status: "completed", result: fromJsonText(text), ...outcome });
     return { result: fromJsonText(text) as TResult, record, steps: attempt.records() };
   } catch (error) {
@@ -119,6 +119,16 @@ async function work<TResult>(
     await end({ status: "failed", error: toStepError(error) }).catch(() => {});
     throw error;
   }
+}
+
+function outcomeOf<TResult>(
+  { outcome, defaultOutcome }: RunDurableInput<TResult>,
+  result: TResult,
+): { outcome?: RunOutcome } {
+  const recorded = outcome?.(result) ?? defaultOutcome;
+  if (recorded === undefined) return {};
+  toJsonText("outcome", recorded, LIMITS.smallPayloadBytes);
+  return { outcome: recorded };
 }
 
 /** Leaves the run to whoever comes once the step is resolved. Throws. */

@@ -158,8 +158,10 @@ export interface RunDurableInput<TResult> {
   /** Aborts `ctx.signal`. The step in flight is not killed; the next one is refused with the signal's reason. */
   signal?: AbortSignal;
   taskFn: (ctx: DurableContext) => Promise<TResult>;
-  /** The outcome that is recorded when the task succeeds. */
+  /** The outcome that is recorded when the task succeeds, unless `outcome` answers another. */
   defaultOutcome?: RunOutcome;
+  /** Makes the outcome from what the task returned, as JSON gives it back. What it throws fails the run. */
+  outcome?: (result: TResult) => RunOutcome | undefined;
   /** For tests. */
   clock?: Clock;
 }

@@ -22,14 +22,14 @@ export const MANIFEST: DurableRunManifest = {
 };
 
 export type TaskFn<T> = RunDurableInput<T>["taskFn"];
-type Options = Partial<Omit<RunDurableInput<never>, "taskFn">>;
+type Options<T = unknown> = Partial<Omit<RunDurableInput<T>, "taskFn">>;
 
 export interface World {
   readonly clock: ManualClock;
   readonly memory: InMemoryDurableRunStore;
   /** In front of the memory store. What `run` works with. */
   readonly store: WrappedStore;
-  run<T>(taskFn: TaskFn<T>, options?: Options): Promise<RunDurableResult<T>>;
+  run<T>(taskFn: TaskFn<T>, options?: Options<T>): Promise<RunDurableResult<T>>;
   /** The run as the store has it. */
   record(): RunRecord;
   step(stepIndex: number): Promise<StepRecord | undefined>;
