@@ -81,4 +81,4 @@ export { InMemoryDurableRunStore } from "./stores/memory.ts";
 export type { InMemoryStoreOptions } from "./stores/memory.ts";
 export { eventKeyOf, workflowEventType } from "./workflows/event-type.ts";
 export { runOnWorkflowStep } from "./workflows/run-on-workflow-step.ts";
-export type { RunOnWorkflowStepInput, WorkflowStepConfig, WorkflowStepLike } from "./workflows/types.ts";
+export type { RunOnWorkflowStepInput, WorkflowInstanceLike, WorkflowStepConfig, WorkflowStepLike } from "./workflows/types.ts";

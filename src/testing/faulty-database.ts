@@ -50,7 +50,7 @@ export class FaultyDatabase implements D1DatabaseLike {
   async batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
     const prepared = statements.map((one) => one as Prepared);
     const real = prepared.map((one) => one.inner);
-    const writes = prepared.some((one) => /^\s*INSERT/i.test(one.query));
+    const writes = prepared.some((one) => /^\s*(INSERT|UPDATE)/i.test(one.query));
     this.#batches += 1;
     if (writes) this.#sent.push(real);
     const fault = this.fault({ number: this.#batches, writes });

@@ -132,15 +132,15 @@ export class WorkflowContext implements DurableContext {
       const type = workflowEventType(key);
       const text = toJsonText("payload", payload, MAX_PAYLOAD_BYTES);
       const { events, hasBranched, input } = this.#run;
-      const { sendEvent } = input;
-      if (sendEvent === undefined) {
+      const { instance } = input;
+      if (instance === undefined) {
         throw new DurableInvalidInputError(
-          "sendEvent",
+          "instance",
           "is missing: ctx.emitEvent reaches its own Workflow instance only through it. Pass runOnWorkflowStep " +
-            "sendEvent: async (event) => (await env.MY_WORKFLOW.get(instanceId)).sendEvent(event)",
+            "instance: await env.MY_WORKFLOW.get(event.instanceId)",
         );
       }
-      const send = (): Promise<void> => sendEvent({ type, payload: toRecorded({ text }) });
+      const send = (): Promise<void> => instance.sendEvent({ type, payload: toRecorded({ text }) });
       const accepted = await events.emit(this.#line, key, { isAmongBranches: hasBranched, send });
       return { accepted };
     });

@@ -30,7 +30,7 @@ const MAX_WORKFLOW_NAME_BYTES = 128;
  * - `ctx.awaitEvent(key)` waits for an event of type `workflowEventType(key)`, at most 100 characters. Of the events
  *   with one key, the first counts; a later wait for the key answers the same. `pollMs` has no use here. Once the task
  *   has had a group, all its branches share one wait for a key, and each `ctx.awaitEvent` leaves two steps and a sleep.
- * - `ctx.emitEvent` needs `sendEvent`, and rejects with `invalid_input` without. It answers `accepted: false` for a key
+ * - `ctx.emitEvent` needs `instance`, and rejects with `invalid_input` without. It answers `accepted: false` for a key
  *   that this run has emitted or received, and cannot know of what others have sent.
  * - `ctx.signal` never aborts, but in a branch that has lost a race.
  *

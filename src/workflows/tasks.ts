@@ -1,7 +1,8 @@
 /**
  * Registered tasks: what a Workflow instance, and so a caller who does not stay, can be asked to run by name.
  *
- * Shapes alone. The code of a task is deployed with the Worker; an instance carries its name and its input.
+ * Shapes, and the name of one event. The code of a task is deployed with the Worker; an instance carries its name and its
+ * input.
  */
 import type { AgentTaskSpec, RunOutcome } from "../contract/types.ts";
 import type { DurableContext } from "../runner/types.ts";
@@ -14,7 +15,10 @@ export interface RegisteredTask<Env = unknown, Input = unknown, Result = unknown
   /** Part of the run's identity, as is the name under which the task is registered, which is its `id`. */
   readonly intent: string;
   readonly domain?: string;
-  /** Checks what the caller gave and fills in defaults; what it answers becomes the run's input. Throws `invalid_input`. */
+  /**
+   * Checks what the caller gave and fills in defaults; what it answers becomes the run's input. Throws `invalid_input`. It is
+   * given its own answer, too, and takes that as it is.
+   */
   parse(input: unknown): Input;
   /** What `runDurable` runs. */
   run(ctx: DurableContext, input: Input, env: Env): Promise<Result>;
@@ -48,3 +52,10 @@ export interface RunPointer {
   stepCount: number;
   resultBytes: number;
 }
+
+/**
+ * The type of the event that has an instance look at once whether its run can go on: send it when a step in doubt is
+ * resolved, or a run is cancelled, that waits for a decision. Its payload does not matter. Nothing is lost without it: the
+ * instance looks by itself, first after a minute, at last every hour.
+ */
+export const RUN_DECISION_EVENT = "durable-runs-decision";

@@ -59,9 +59,11 @@ export interface RunOnWorkflowStepInput<TResult> {
   /** Default: `workflowName`. */
   projectId?: string;
   scenarioId?: string;
-  /**
-   * Sends an event to this instance; `ctx.emitEvent` needs it.
-   * `async (event) => (await env.MY_WORKFLOW.get(instanceId)).sendEvent(event)`
-   */
-  sendEvent?: (event: { type: string; payload: unknown }) => Promise<void>;
+  /** Where `ctx.emitEvent` sends to: this instance. `await env.MY_WORKFLOW.get(event.instanceId)` */
+  instance?: WorkflowInstanceLike;
+}
+
+/** What of an instance's handle is used. Cloudflare's `WorkflowInstance` fits. */
+export interface WorkflowInstanceLike {
+  sendEvent(event: { type: string; payload: unknown }): Promise<void>;
 }

@@ -54,7 +54,7 @@ describe("what the arguments may be", () => {
     ["a race of nobody", (ctx) => ctx.race([]), "branches must not be empty: no race would end"],
     ["such a key, emitted", (ctx) => ctx.emitEvent("é".repeat(17), 1), "key has 102 characters"],
   ])("refused: %s", async (_claim, work, message) => {
-    await using flow = await start(fails(work), { sendEvent: async () => {} });
+    await using flow = await start(fails(work), { instance: { sendEvent: async () => {} } });
     expect(await flow.output()).toMatchObject({
       code: "invalid_input",
       message: expect.stringContaining(message) as string,
@@ -70,7 +70,7 @@ describe("what the arguments may be", () => {
         failures.push(await failureOf(ctx.emitEvent("k", () => 1)));
         return failures.map(codeOf);
       },
-      { sendEvent: async () => {} },
+      { instance: { sendEvent: async () => {} } },
     );
     expect(await flow.output()).toEqual(["payload_not_json", "payload_not_json"]);
     expect(step).not.toHaveBeenCalled();

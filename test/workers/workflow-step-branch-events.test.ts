@@ -150,9 +150,11 @@ describe("an event that branches emit", () => {
       return [answers, await ctx.emitEvent("go", "late")];
     };
     await using flow = await start(task, (id) => ({
-      sendEvent: async (event) => {
-        sent.push(event.payload);
-        await (await env.SCRIPTED.get(id)).sendEvent(event);
+      instance: {
+        sendEvent: async (event) => {
+          sent.push(event.payload);
+          await (await env.SCRIPTED.get(id)).sendEvent(event);
+        },
       },
     }));
     const first = await flow.output();
@@ -177,7 +179,7 @@ describe("an event that branches emit", () => {
           return branch.emitEvent("go", "ours");
         },
       });
-    await using flow = await start(task, { sendEvent });
+    await using flow = await start(task, { instance: { sendEvent } });
     await flow.send("go", "theirs");
     const first = await flow.output();
     expect(first).toEqual({ waits: "theirs", emits: { accepted: false } });

@@ -91,9 +91,11 @@ describe("an emitted event", () => {
       return [...answers, await ctx.awaitEvent("go: now")];
     };
     await using flow = await start(task, (id) => ({
-      sendEvent: async (event) => {
-        sent.push(event);
-        await (await env.SCRIPTED.get(id)).sendEvent(event);
+      instance: {
+        sendEvent: async (event) => {
+          sent.push(event);
+          await (await env.SCRIPTED.get(id)).sendEvent(event);
+        },
       },
     }));
     const first = await flow.output();
@@ -109,7 +111,7 @@ describe("an emitted event", () => {
       return [payloads, await ctx.emitEvent("theirs", 0)];
     };
     await using flow = await start(task, (id) => ({
-      sendEvent: async (event) => (await env.SCRIPTED.get(id)).sendEvent(event),
+      instance: { sendEvent: async (event) => (await env.SCRIPTED.get(id)).sendEvent(event) },
     }));
     await flow.send("theirs", 1);
     expect(await flow.output()).toEqual([[undefined, 1], { accepted: false }]);
@@ -122,15 +124,15 @@ describe("an emitted event", () => {
       await failureOf(ctx.emitEvent("k", 1)),
       await ctx.emitEvent("k", 1),
     ];
-    await using flow = await start(task, { sendEvent });
+    await using flow = await start(task, { instance: { sendEvent } });
     expect(await flow.output()).toEqual([own, { accepted: true }]);
   });
 
-  it("needs sendEvent, and says so", async () => {
+  it("needs an instance to send to, and says so", async () => {
     await using flow = await start(async (ctx) => describeError(await failureOf(ctx.emitEvent("k", 1))));
     expect(await flow.output()).toMatchObject({
       code: "invalid_input",
-      message: expect.stringContaining("sendEvent is missing") as string,
+      message: expect.stringContaining("instance is missing") as string,
     });
   });
 });

@@ -174,8 +174,8 @@ function run<T>(
   settings: { stepConfig?: WorkflowStepConfig; runId?: string; now?: () => number },
   taskFn: (ctx: DurableContext) => Promise<T>,
 ): Promise<T> {
-  const sendEvent = async (): Promise<void> => {};
-  return runOnWorkflowStep(platform, { workflowName: "flow", sendEvent, ...settings, taskFn });
+  const instance = { sendEvent: async (): Promise<void> => {} };
+  return runOnWorkflowStep(platform, { workflowName: "flow", instance, ...settings, taskFn });
 }
 
 /** A platform with no memory: it notes what it is asked, and then does it, or fails with the given error. */

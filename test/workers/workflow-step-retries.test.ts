@@ -228,7 +228,7 @@ describe("inside a step's function", () => {
         (branch) => branch.step("outer", async () => describeError(await failureOf(ctx.uuid())).code),
         (branch) => branch.step("emits", () => branch.emitEvent("k", 1)),
       ]);
-    await using flow = await start(task, { sendEvent: async () => {} });
+    await using flow = await start(task, { instance: { sendEvent: async () => {} } });
     expect(await flow.output()).toEqual(["nested_step", { accepted: true }]);
   });
 });

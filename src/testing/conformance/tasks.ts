@@ -1,4 +1,7 @@
-/** Whole tasks over the store: what a task is promised, it is promised by runDurable and the store together. */
+/**
+ * Whole tasks over the store: what a task is promised, it is promised by runDurable and the store together. First what the
+ * context alone promises, then what of it is on record.
+ */
 import { describe, expect } from "vitest";
 import { codeOf } from "../../contract/errors.ts";
 import type { DurableRunStore } from "../../contract/types.ts";
@@ -6,6 +9,8 @@ import { newRunId } from "../../identity.ts";
 import { runDurable } from "../../runner/run-durable.ts";
 import type { DurableContext, RunDurableResult } from "../../runner/types.ts";
 import { RERUN } from "../../runner/types.ts";
+import type { ContextRun, ContextTask, StartContext } from "../context-harness.ts";
+import { describeContext } from "../describe-durable-context.ts";
 import { aStep, MANIFEST } from "../harness.ts";
 import type { Suite } from "./suite.ts";
 
@@ -39,6 +44,36 @@ export function describeTasks(suite: Suite): void {
     suite.clock.advance(LEASE_MS + 1);
     return runId;
   };
+
+  /** At first the run is left open, by a failure of ours: one that has completed would not be replayed. */
+  const start: StartContext = async <T>(task: ContextTask<T>): Promise<ContextRun<T>> => {
+    const { store } = suite;
+    const runId = newRunId();
+    const leftOpen = new Error("the run is to be replayed");
+    const once = async <R>(taskFn: ContextTask<R>, isLast: boolean): Promise<R> => {
+      const returned: R[] = [];
+      const ended = run(store, runId, async (ctx) => {
+        returned.push(await taskFn(ctx));
+        if (!isLast) throw leftOpen;
+      });
+      await ended.catch((error: unknown) => {
+        if (error !== leftOpen) throw error;
+      });
+      return returned[0] as R;
+    };
+    const first = once(task, false);
+    first.catch(() => {});
+    return {
+      runId,
+      result: () => first,
+      emit: async (key, payload) => void (await store.emitEvent({ runId, key, payload })),
+      replay: <R = T>(other?: ContextTask<R>) => once((other ?? task) as ContextTask<R>, true),
+    };
+  };
+
+  describe("the context of a task", () => {
+    describeContext((title, body) => itWith(["tries"], title, () => body(start)));
+  });
 
   describe("a task", () => {
     itWith(["tries"], "has its failed step tried again, and each attempt recorded", async (store) => {
@@ -79,21 +114,6 @@ export function describeTasks(suite: Suite): void {
       },
     );
 
-    itWith(["tries"], "sees a wait time out again, though the event has come since", async (store) => {
-      const runId = newRunId();
-      let isBroken = true;
-      const task = async (ctx: DurableContext): Promise<unknown> => {
-        const seen = await ctx.awaitEvent("late", { timeoutMs: 0 }).catch((error: unknown) => codeOf(error));
-        await ctx.step("go on", async () => null);
-        if (isBroken) throw new Error("broken");
-        return seen;
-      };
-      expect(await codeOfRun(run(store, runId, task))).toBe("broken");
-      await store.emitEvent({ runId, key: "late", payload: "too late" });
-      isBroken = false;
-      expect((await run(store, runId, task)).result).toBe("await_event_timeout");
-    });
-
     itWith(["tries"], "sleeps as a step", async (store) => {
       const runId = newRunId();
       await run(store, runId, (ctx) => ctx.sleep(5));
@@ -101,68 +121,6 @@ export function describeTasks(suite: Suite): void {
       expect(step).toMatchObject({ status: "completed", kind: "deterministic" });
       expect(Date.parse(step?.deadlineAt ?? "") - Date.parse(step?.startedAt ?? "")).toBe(5);
     });
-
-    itWith(
-      ["tries"],
-      "has its branches replayed, whatever their timing, and the outcome of a race",
-      async (store) => {
-        const runId = newRunId();
-        const ran: string[] = [];
-        let isBroken = true;
-        const task = async (ctx: DurableContext): Promise<unknown> => {
-          const step = (branch: DurableContext, intent: string, ms: number) =>
-            branch.step(intent, async () => {
-              ran.push(intent);
-              await suite.clock.sleep(ms);
-              return intent;
-            });
-          const both = await ctx.all({
-            slow: async (branch) => [await step(branch, "s0", 9), await step(branch, "s1", 1)],
-            fast: async (branch) => [await step(branch, "f0", 1), await step(branch, "f1", 1)],
-          });
-          const first = await ctx.race([
-            (branch) => step(branch, "winner", 1),
-            (branch) => branch.sleep(60_000),
-          ]);
-          if (isBroken) throw new Error("broken");
-          return { ...both, first, last: await step(ctx, "last", 0) };
-        };
-        expect(await codeOfRun(run(store, runId, task))).toBe("broken");
-        isBroken = false;
-        expect((await run(store, runId, task)).result).toEqual({
-          slow: ["s0", "s1"],
-          fast: ["f0", "f1"],
-          first: "winner",
-          last: "last",
-        });
-        expect(ran.toSorted()).toEqual(["f0", "f1", "last", "s0", "s1", "winner"]);
-      },
-    );
-
-    itWith(
-      ["tries"],
-      "sees a failure again that it has caught, with its name, message and code",
-      async (store) => {
-        const runId = newRunId();
-        const seen: unknown[] = [];
-        let isBroken = true;
-        const task = async (ctx: DurableContext): Promise<void> => {
-          const refused = Object.assign(new RangeError("no seat"), { code: "sold_out" });
-          await ctx
-            .step("book", () => Promise.reject(isBroken ? refused : new Error("ran again")))
-            .catch(({ name, message, code }: Error & { code?: string }) => seen.push([name, message, code]));
-          await ctx.step("apologise", async () => null);
-          if (isBroken) throw new Error("broken");
-        };
-        expect(await codeOfRun(run(store, runId, task))).toBe("broken");
-        isBroken = false;
-        await run(store, runId, task);
-        expect(seen).toEqual([
-          ["RangeError", "no seat", "sold_out"],
-          ["RangeError", "no seat", "sold_out"],
-        ]);
-      },
-    );
 
     itWith(
       ["loadRun", "tries"],
