@@ -1,6 +1,11 @@
 // Two projects. A portable test (test/*.test.ts) runs in both: in Node and in workerd.
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
+import {
+  bindingsToSecondWorkers,
+  objectsOfSecondWorkers,
+  secondWorkers,
+} from "./test/workers/second-workers.ts";
 
 // No test leaves this machine: no usage reports, no look-up of request.cf.
 process.env["WRANGLER_SEND_METRICS"] ??= "false";
@@ -29,7 +34,12 @@ export default defineConfig({
             // workerd prints each rejected RPC as an uncaught exception, also those a test expects
             verbose: false,
             wrangler: { configPath: "./test/workers/wrangler.toml" },
-            miniflare: { bindings: { TEST_MIGRATIONS: await readD1Migrations("./migrations") } },
+            miniflare: {
+              bindings: { TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+              serviceBindings: bindingsToSecondWorkers,
+              durableObjects: objectsOfSecondWorkers,
+              workers: await secondWorkers(),
+            },
           })),
         ],
         test: {

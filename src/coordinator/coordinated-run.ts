@@ -6,17 +6,18 @@
  */
 import type { Clock } from "../contract/clock.ts";
 import { backoffMs, withDeadline } from "../contract/clock.ts";
-import { DurableRunError, DurableStoreUnavailableError } from "../contract/errors.ts";
+import { DurableRunError, DurableStoreUnavailableError, errorFromData } from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
 import { LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { decide } from "../ledger/decide.ts";
 import type { Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
-import { lapse } from "../ledger/runs.ts";
+import { lapse, unknownRun } from "../ledger/runs.ts";
+import { changeOutOfScope, outOfScope } from "../ledger/scope.ts";
 import type { Change, EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
-import { WIRE_VERSION } from "../stores/coordinated/wire.ts";
+import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { StaleSliceError } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
@@ -100,72 +101,90 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
-    return this.#envelope(async () => {
+    const { request, body, ack, projectId: scope } = message;
+    return this.#envelope(scope, async () => {
       const version: number = message.v;
-      if (version !== WIRE_VERSION) {
-        return refusal("invalid_input", `v is ${version}: this coordinator speaks version ${WIRE_VERSION}`);
+      if (version !== (scope === undefined ? WIRE_VERSION : SCOPED_WIRE_VERSION)) {
+        const speaks = `${WIRE_VERSION}, or ${SCOPED_WIRE_VERSION} with a scope`;
+        return refusal("invalid_input", `v is ${version}: this coordinator speaks version ${speaks}`);
       }
-      if (message.request.runId !== this.#input.runId) {
+      if (request.runId !== this.#input.runId) {
         return refusal("invalid_input", "runId is not that of this coordinator");
       }
-      const { request, body, ack } = message;
       const whole = body ? withBody(request, { text: new TextDecoder().decode(body) }) : request;
-      return this.#submitWhole(filledIn(whole), ack);
+      return this.#submitWhole(filledIn(whole), ack, scope);
     });
   }
 
-  readRun(): Promise<Envelope<CountedRun | null>> {
-    return this.#read(() => {
+  readRun(scope?: string): Promise<Envelope<CountedRun | null>> {
+    return this.#read(scope, () => {
       const { run } = this.#cache;
       return run === null ? null : { run: viewOf(run), stepCount: this.#cache.stepCount() };
     });
   }
 
-  readStep(stepIndex: number): Promise<Envelope<StepState | null>> {
-    return this.#read(() => this.#cache.step(stepIndex));
+  readStep(stepIndex: number, scope?: string): Promise<Envelope<StepState | null>> {
+    return this.#read(scope, () => this.#cache.step(stepIndex));
   }
 
-  readSteps(from: number): Promise<Envelope<StepPage>> {
-    return this.#read(() => this.#cache.page(from));
+  readSteps(from: number, scope?: string): Promise<Envelope<StepPage>> {
+    return this.#read(scope, () => this.#cache.page(from));
   }
 
-  readEvent(key: string): Promise<Envelope<EventState | null>> {
-    return this.#read(() => this.#cache.event(key));
+  readEvent(key: string, scope?: string): Promise<Envelope<EventState | null>> {
+    return this.#read(scope, () => (this.#sees(scope) ? this.#cache.event(key) : null));
   }
 
-  readManifest(): Promise<Envelope<KeptManifest | null>> {
-    return this.#read(() => {
+  readManifest(scope?: string): Promise<Envelope<KeptManifest | null>> {
+    return this.#read(scope, () => {
       const { run } = this.#cache;
       return run === null ? null : { task: run.task, input: run.input, tags: run.tags };
     });
   }
 
-  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
-    return this.#read(async () => {
-      const look = () => this.#cache.event(key) ?? undefined;
+  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>> {
+    return this.#read(scope, async () => {
+      const look = () => (this.#sees(scope) ? (this.#cache.event(key) ?? undefined) : undefined);
       return (await this.#held(eventTopic(key), timeoutMs, look)) ?? null;
     });
   }
 
-  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
-    return this.#read(async () => {
-      const look = () => lostLease(this.#cache.run, fence);
+  watchLease(
+    fence: number,
+    timeoutMs: number,
+    scope?: string,
+  ): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
+    return this.#read(scope, async () => {
+      const look = () => lostLease(this.#sees(scope) ? this.#cache.run : null, fence);
       return (await this.#held(LEASE_TOPIC, timeoutMs, look)) ?? { held: true };
     });
   }
 
-  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
-    return this.#read(async () => {
+  readBody(
+    ref: string,
+    first: number,
+    scope?: string,
+  ): Promise<Envelope<{ text: string; next: number | null }>> {
+    return this.#read(scope, async () => {
+      if (!this.#sees(scope)) return refuseBody(this.#input.runId);
       const end = Math.min(chunkCount(ref), first + CHUNKS_AN_ANSWER);
+      const next = end < chunkCount(ref) ? end : null;
       const here = this.#cache.chunks(ref, first, end)?.join("");
-      const text = here ?? (await recordedChunks(this.#record, ref, first, end));
-      return { text, next: end < chunkCount(ref) ? end : null };
+      if (here !== undefined) return { text: here, next };
+      const text = await recordedChunks(this.#record, ref, first, end);
+      // Meanwhile the run may have gone, and another one of its id begun.
+      await this.#readyToRead();
+      return this.#sees(scope) ? { text, next } : refuseBody(this.#input.runId);
     });
   }
 
   /** How many rows D1 does not hold yet. */
-  lag(): Promise<Envelope<{ rows: number }>> {
-    return this.#envelope(async () => ({ ok: true, value: { rows: this.#cache.dirty.size } }));
+  lag(scope?: string): Promise<Envelope<{ rows: number }>> {
+    return this.#envelope(scope, async () => {
+      // Without a scope it needs nothing of D1.
+      if (scope !== undefined) await this.#readyToRead();
+      return { ok: true, value: { rows: this.#sees(scope) ? this.#cache.dirty.size : 0 } };
+    });
   }
 
   /** R18: does what is due and arms the next alarm. Never throws. */
@@ -186,12 +205,16 @@ export class CoordinatedRun implements CoordinatorReads {
    * A claim or an emit that finds D1 at a claim unknown here is decided again over what D1 has; whoever acts under a
    * fence has lost it.
    */
-  async #submitWhole(request: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
+  async #submitWhole(
+    request: Request,
+    ack: AckPolicy,
+    scope: string | undefined,
+  ): Promise<Envelope<Answers[Op]>> {
     for (let round = 1; ; round += 1) {
       try {
         for (let work = this.#toDoBefore(request); work !== null; work = this.#toDoBefore(request))
           await work;
-        const answer = await this.#apply(request, ack);
+        const answer = await this.#apply(request, ack, scope);
         if (!isRefusedRenewal(request, answer) || this.#readiness.isReady("end")) return answer;
         // Storage that was restored may know an old lease: D1 is asked before a renewal is refused.
         await this.#readiness.prepare();
@@ -209,8 +232,11 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** The synchronous block (R11), then the wait that the policy asks for. */
-  async #apply(whole: Request, ack: AckPolicy): Promise<Envelope<Answers[Op]>> {
+  async #apply(whole: Request, ack: AckPolicy, scope: string | undefined): Promise<Envelope<Answers[Op]>> {
     const { request, chunks } = splitBody(whole);
+    const refused = changeOutOfScope(this.#cache.run, request, scope);
+    if (refused) return refused;
+    const isNew = this.#cache.run === null;
     const decision = decide<Op>(this.#cache.slice(request), request, this.#now());
     if (!decision.ok) return decision;
     const { change, reply } = decision;
@@ -221,6 +247,8 @@ export class CoordinatedRun implements CoordinatorReads {
       if (change.run) this.#isAdopted = false;
       if (change.run) this.#waiters.wake(LEASE_TOPIC);
       if (change.event) this.#waiters.wake(eventTopic(change.event.key));
+      // Now it is known whose the run is, those who are bound to its project may be told of earlier events.
+      if (change.run && isNew) this.#waiters.wakeAll();
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
@@ -322,19 +350,41 @@ export class CoordinatedRun implements CoordinatorReads {
     const limit = { clock: this.#input.clock, timeoutMs: Math.min(timeoutMs, LIMITS.holdMs) };
     const lookHere = (): T | undefined => (this.#readiness.isReady("read") ? look() : undefined);
     const found = await this.#waiters.until(topic, limit, lookHere);
-    while (found === undefined && !this.#readiness.isReady("read")) await this.#readiness.prepare();
+    if (found === undefined) await this.#readyToRead();
     return found ?? look();
   }
 
-  #read<T>(read: () => T | Promise<T>): Promise<Envelope<T>> {
-    return this.#envelope(async () => {
-      while (!this.#readiness.isReady("read")) await this.#readiness.prepare();
+  #read<T>(scope: string | undefined, read: () => T | Promise<T>): Promise<Envelope<T>> {
+    return this.#envelope(scope, async () => {
+      await this.#readyToRead();
+      this.#sees(scope);
       return { ok: true, value: await read() };
     });
   }
 
+  async #readyToRead(): Promise<void> {
+    while (!this.#readiness.isReady("read")) await this.#readiness.prepare();
+  }
+
+  /**
+   * Whether there is anything that a caller of this scope may be told of. To be asked in the block that reads. Throws
+   * `forbidden`.
+   */
+  #sees(scope: string | undefined): boolean {
+    const { run } = this.#cache;
+    const refused = outOfScope(run, scope);
+    if (refused) throw errorFromData(refused.error);
+    return scope === undefined || run !== null;
+  }
+
+  /** Says which scope was kept to: nobody answers for an object that knows none. */
+  async #envelope<T>(scope: string | undefined, work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+    const envelope = await this.#answered(work);
+    return scope === undefined ? envelope : { ...envelope, scope };
+  }
+
   /** R20: what the contract has a code for is answered; only defects are thrown. */
-  async #envelope<T>(work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+  async #answered<T>(work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
     try {
       return await work();
     } catch (error) {
@@ -372,6 +422,11 @@ function isRecorded(request: Request, reply: Replies[Op]): boolean {
 
 function isRefusedRenewal(request: Request, answer: Envelope<Answers[Op]>): boolean {
   return request.op === "renew" && (!answer.ok || (answer.value as Answers["renew"]).leaseExpiresAt === null);
+}
+
+/** Of a run that does not exist, for a caller with a scope. */
+function refuseBody(runId: string): never {
+  throw errorFromData(unknownRun(runId).error);
 }
 
 function refusal(code: DurableRunErrorCode, message: string): { ok: false; error: ErrorData } {

@@ -12,6 +12,7 @@ import type { Body } from "../ledger/state.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, STALE, StaleSliceError } from "../stores/d1/database.ts";
 import { chunkCount } from "../stores/sql/bodies.ts";
+import { dueAt } from "../stores/sql/due.ts";
 import { inParams, PARAM_BYTES } from "../stores/sql/params.ts";
 import type { Cell } from "../stores/sql/rows.ts";
 import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
@@ -74,6 +75,8 @@ export class Recorder {
   #following: { readonly epoch: number; readonly flush: Promise<void> } | undefined;
   #recordedThrough = 0;
   #failures = 0;
+  /** When this instance was first asked to bring the run's row, at that revision, to D1. */
+  #runDue: { readonly revision: number; readonly at: number } | undefined;
   /** Large bodies that D1 holds, as far as this instance knows. */
   readonly #sentRefs = new Set<string>();
 
@@ -97,6 +100,7 @@ export class Recorder {
    * answer.
    */
   flush(): Promise<void> {
+    this.#noteRun();
     if (this.#current === undefined) {
       this.#current = this.#flushOnce().finally(() => {
         this.#current = undefined;
@@ -255,7 +259,19 @@ export class Recorder {
     }
     const refs = [...refsOf(run.input), ...refsOf(run.result)];
     const holds = { ...holdsNothing(), run: run.revision };
-    yield { statement: sql.UPSERT_RUN, values: toRunRow(run, run.revision), refs, holds };
+    const timely = { dueAt: dueAt(run, { recordsHeartbeats: false }), lagMs: this.#lagMs(run.revision) };
+    yield { statement: sql.UPSERT_RUN, values: toRunRow(run, run.revision, timely), refs, holds };
+  }
+
+  #noteRun(): void {
+    const { run: revision } = this.#input.cache.dirty;
+    if (revision === null || revision === this.#runDue?.revision) return;
+    this.#runDue = { revision, at: this.#input.clock.now() };
+  }
+
+  #lagMs(revision: number): number {
+    if (this.#runDue?.revision !== revision) return 0;
+    return Math.max(0, Math.floor(this.#input.clock.now() - this.#runDue.at));
   }
 
   *#steps(): Generator<Write> {

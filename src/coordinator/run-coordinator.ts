@@ -64,40 +64,48 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     return this.#run.submit(message);
   }
 
-  readRun(): Promise<Envelope<CountedRun | null>> {
-    return this.#run.readRun();
+  readRun(scope?: string): Promise<Envelope<CountedRun | null>> {
+    return this.#run.readRun(scope);
   }
 
-  readStep(stepIndex: number): Promise<Envelope<StepState | null>> {
-    return this.#run.readStep(stepIndex);
+  readStep(stepIndex: number, scope?: string): Promise<Envelope<StepState | null>> {
+    return this.#run.readStep(stepIndex, scope);
   }
 
-  readSteps(from: number): Promise<Envelope<StepPage>> {
-    return this.#run.readSteps(from);
+  readSteps(from: number, scope?: string): Promise<Envelope<StepPage>> {
+    return this.#run.readSteps(from, scope);
   }
 
-  readEvent(key: string): Promise<Envelope<EventState | null>> {
-    return this.#run.readEvent(key);
+  readEvent(key: string, scope?: string): Promise<Envelope<EventState | null>> {
+    return this.#run.readEvent(key, scope);
   }
 
-  readManifest(): Promise<Envelope<KeptManifest | null>> {
-    return this.#run.readManifest();
+  readManifest(scope?: string): Promise<Envelope<KeptManifest | null>> {
+    return this.#run.readManifest(scope);
   }
 
-  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
-    return this.#run.waitForEvent(key, timeoutMs);
+  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>> {
+    return this.#run.waitForEvent(key, timeoutMs, scope);
   }
 
-  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
-    return this.#run.watchLease(fence, timeoutMs);
+  watchLease(
+    fence: number,
+    timeoutMs: number,
+    scope?: string,
+  ): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
+    return this.#run.watchLease(fence, timeoutMs, scope);
   }
 
-  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>> {
-    return this.#run.readBody(ref, first);
+  readBody(
+    ref: string,
+    first: number,
+    scope?: string,
+  ): Promise<Envelope<{ text: string; next: number | null }>> {
+    return this.#run.readBody(ref, first, scope);
   }
 
-  lag(): Promise<Envelope<{ rows: number }>> {
-    return this.#run.lag();
+  lag(scope?: string): Promise<Envelope<{ rows: number }>> {
+    return this.#run.lag(scope);
   }
 
   override async alarm(): Promise<void> {

@@ -2,7 +2,7 @@
  * The coordinator's own SQLite: its tables, their version, and the way from one version to the next.
  *
  * The run tables are those of D1 (migrations/), so that rows and statements serve both; test/workers/schema.test.ts
- * compares them. `durable_meta` is the object's own. Tables are made at the first write: reading a run that does not
+ * compares them. Here they have no indexes: nobody looks across runs. `durable_meta` is the object's own. Tables are made at the first write: reading a run that does not
  * exist leaves no object behind.
  */
 export interface SyncStorage {
@@ -89,6 +89,14 @@ ALTER TABLE durable_steps ADD COLUMN path TEXT;
 ALTER TABLE durable_steps ADD COLUMN tries INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE durable_steps ADD COLUMN next_attempt_at INTEGER;
 ALTER TABLE durable_steps ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
+`,
+  `
+ALTER TABLE durable_runs ADD COLUMN due_at INTEGER;
+ALTER TABLE durable_runs ADD COLUMN lag_ms INTEGER;
+ALTER TABLE durable_runs ADD COLUMN counted_at INTEGER;
+ALTER TABLE durable_runs ADD COLUMN task_id TEXT GENERATED ALWAYS AS (task ->> '$.id') VIRTUAL;
+ALTER TABLE durable_runs ADD COLUMN outcome_pass INTEGER GENERATED ALWAYS AS (CASE json_type(outcome, '$.pass') WHEN 'true' THEN 1 WHEN 'false' THEN 0 END) VIRTUAL;
+ALTER TABLE durable_runs ADD COLUMN outcome_score REAL GENERATED ALWAYS AS (CASE WHEN json_type(outcome, '$.score') IN ('integer', 'real') THEN outcome ->> '$.score' END) VIRTUAL;
 `,
 ];
 

@@ -131,7 +131,7 @@ export interface Percentiles {
 }
 
 export interface StepStats {
-  /** "" stands for all those beyond the first 500 intents of a project and an hour or day. */
+  /** "" stands for those that had no room among the 500 rows that a project has for an hour, day or month. */
   intent: string;
   kind: StepKind;
   /** Steps that completed or failed, in runs that ended. */
@@ -157,7 +157,10 @@ export interface RunStats {
   from: string;
   to: string;
   by: "hour" | "day";
-  /** Pending, running and suspended: as of now. The others: ends between `from` and `to`; a run that was restarted may end twice. */
+  /**
+   * Pending, running and suspended: as of now, among the 10,000 newest runs of that status. The others: ends between
+   * `from` and `to`; a run that was restarted may end twice.
+   */
   counts: Record<RunStatus, number>;
   /** Of the runs that completed. Absent when none did. */
   durationMs?: Percentiles;
@@ -203,6 +206,11 @@ export interface PurgeOptions {
   status?: EndedStatus | readonly EndedStatus[];
   /** Rows to delete in this call, about. 1 to 10,000. Default 1,000. */
   limit?: number;
+  /**
+   * Where an earlier call of the same question stopped. Without it, a call looks from the oldest run on again: it deletes the
+   * same, but passes once more over runs of other projects.
+   */
+  cursor?: string;
 }
 
 export type EndedStatus = "completed" | "failed" | "cancelled";
@@ -213,6 +221,20 @@ export interface PurgeResult {
   /** Rows deleted, of all tables. */
   rows: number;
   /** Whether nothing is left that `before` and `status` name. Call again until it is. */
+  done: boolean;
+  /** Present until it is done. */
+  cursor?: string;
+}
+
+export interface RollUpOptions {
+  /** Runs to count in this call, at most; runs with many steps are fewer. 1 to 500. Default 200. */
+  limit?: number;
+}
+
+export interface RollUpResult {
+  /** Ends that this call has counted. */
+  counted: number;
+  /** Whether none is left. Call again until it is. */
   done: boolean;
 }
 

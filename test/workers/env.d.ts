@@ -4,6 +4,16 @@ declare namespace Cloudflare {
     RUNS: DurableObjectNamespace<import("./worker.ts").RunCoordinator>;
     DB: D1Database;
     SCRIPTED: Workflow<string>;
+    RUN_WORKFLOW: Workflow<import("../../src/workflows/tasks.ts").RunWorkflowParams>;
+    RUNS_SERVICE: object;
+    RUNS_OF_CONFORMANCE: object;
+    RUNS_OF_A: object;
+    RUNS_OF_B: object;
+    RUNS_FOR_READING: object;
+    RUNS_OF_A_FOR_READING: object;
+    RUNS_ACROSS: DurableObjectNamespace<import("./worker.ts").RunCoordinator>;
+    RPC_CONSUMER: Fetcher;
+    RUNS_WORLD: Service<typeof import("./rpc-runs.ts").World>;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }
   interface GlobalProps {

@@ -1,8 +1,14 @@
 /** The Worker that the tests run in: the real coordinator, with the clock and the database of `faults`. */
 import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from "cloudflare:workers";
+import type { DurableRunStore } from "../../src/contract/types.ts";
 import { RunCoordinator as RealCoordinator } from "../../src/coordinator/run-coordinator.ts";
 import type { RunCoordinatorEnv } from "../../src/coordinator/run-coordinator.ts";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import { DurableRunWorkflow } from "../../src/workflows/run-workflow.ts";
+import type { RegisteredTask, TaskRegistry } from "../../src/workflows/tasks.ts";
 import { faultsOf } from "./faults.ts";
+
+export { RunService } from "../../src/service/run-service.ts";
 
 export class RunCoordinator extends RealCoordinator {
   constructor(ctx: DurableObjectState, env: RunCoordinatorEnv) {
@@ -28,10 +34,23 @@ export class ScriptedWorkflow extends WorkflowEntrypoint<Cloudflare.Env, string>
   override run(event: Readonly<WorkflowEvent<string>>, step: WorkflowStep): Promise<unknown> {
     const script = ScriptedWorkflow.scripts.get(event.payload);
     if (script === undefined) throw new Error(`no script "${event.payload}"`);
-    return script(step);
+    return script(step, event);
   }
 }
 
-type WorkflowScript = (step: WorkflowStep) => Promise<unknown>;
+type WorkflowScript = (step: WorkflowStep, event: Readonly<WorkflowEvent<string>>) => Promise<unknown>;
+
+/** Runs of the tasks that tests have registered. */
+export class RunWorkflow extends DurableRunWorkflow<Cloudflare.Env> {
+  static readonly registry: Record<string, RegisteredTask<Cloudflare.Env>> = {};
+
+  protected override tasks(): TaskRegistry<Cloudflare.Env> {
+    return RunWorkflow.registry;
+  }
+
+  protected override store(): DurableRunStore {
+    return new CoordinatedDurableRunStore(this.env.RUNS);
+  }
+}
 
 export default { fetch: () => new Response("ok") };

@@ -14,6 +14,9 @@ import type { Answers, CountedRun, StepPage } from "../journal.ts";
 
 export const WIRE_VERSION = 1;
 
+/** Of a message with a `projectId`: an object from before there were scopes refuses it, and so does nothing out of scope. */
+export const SCOPED_WIRE_VERSION = 2;
+
 /**
  * When a mutation is acknowledged (R14). "record": once D1 has it; "coordinator": once the object's own storage has
  * committed, D1 following within about 100 ms.
@@ -21,31 +24,48 @@ export const WIRE_VERSION = 1;
 export type AckPolicy = "record" | "coordinator";
 
 export interface WireMessage<O extends Op = Op> {
-  readonly v: typeof WIRE_VERSION;
+  readonly v: typeof WIRE_VERSION | typeof SCOPED_WIRE_VERSION;
   readonly ack: AckPolicy;
   readonly request: RequestOf<O>;
   /** The request's large body, in UTF-8; the request then carries an empty text in its place. */
   readonly body?: Uint8Array;
+  /** The scope: the one project whose runs the caller may change. Absent: those of all. */
+  readonly projectId?: string;
 }
 
-export type Envelope<T> =
+export type Envelope<T> = (
   | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: ErrorData };
+  | { readonly ok: false; readonly error: ErrorData }
+) & {
+  /** The scope that was kept to. An answer to a scoped call that lacks it is from an object that knows no scopes. */
+  readonly scope?: string;
+};
 
-/** What a client may read; one method each. */
+/**
+ * What a client may read; one method each. `scope`: the one project that the caller may see. The runs of others are
+ * `forbidden`, and a run that does not exist has nothing to read, not even events.
+ */
 export interface CoordinatorReads {
-  readRun(): Promise<Envelope<CountedRun | null>>;
-  readStep(stepIndex: number): Promise<Envelope<StepState | null>>;
-  readSteps(from: number): Promise<Envelope<StepPage>>;
-  readEvent(key: string): Promise<Envelope<EventState | null>>;
-  readManifest(): Promise<Envelope<KeptManifest | null>>;
+  readRun(scope?: string): Promise<Envelope<CountedRun | null>>;
+  readStep(stepIndex: number, scope?: string): Promise<Envelope<StepState | null>>;
+  readSteps(from: number, scope?: string): Promise<Envelope<StepPage>>;
+  readEvent(key: string, scope?: string): Promise<Envelope<EventState | null>>;
+  readManifest(scope?: string): Promise<Envelope<KeptManifest | null>>;
   /** Held until the event is accepted, or for `timeoutMs`. */
-  waitForEvent(key: string, timeoutMs: number): Promise<Envelope<EventState | null>>;
+  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>>;
   /** Held until the fence no longer holds the run, or for `timeoutMs`. */
-  watchLease(fence: number, timeoutMs: number): Promise<Envelope<{ held: boolean; status?: RunStatus }>>;
-  lag(): Promise<Envelope<{ rows: number }>>;
+  watchLease(
+    fence: number,
+    timeoutMs: number,
+    scope?: string,
+  ): Promise<Envelope<{ held: boolean; status?: RunStatus }>>;
+  lag(scope?: string): Promise<Envelope<{ rows: number }>>;
   /** Some chunks of a body, from `first` on, joined; as many as one answer should hold. */
-  readBody(ref: string, first: number): Promise<Envelope<{ text: string; next: number | null }>>;
+  readBody(
+    ref: string,
+    first: number,
+    scope?: string,
+  ): Promise<Envelope<{ text: string; next: number | null }>>;
 }
 
 /** What the coordinator's stub offers, structurally, so that this package's store needs no Cloudflare types. */

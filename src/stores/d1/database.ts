@@ -12,6 +12,18 @@ export interface D1DatabaseLike {
   batch(statements: D1PreparedStatementLike[]): Promise<unknown[]>;
 }
 
+/** A session of a database: it reads from a replica, never older than what the session has seen. */
+export interface D1SessionLike extends D1DatabaseLike {
+  /** For a later session that is to have seen as much; `null` before the first answer. */
+  getBookmark(): string | null;
+}
+
+/** A database that may have replicas. Cloudflare's `D1Database` fits. */
+export interface D1ReplicatedLike extends D1DatabaseLike {
+  /** "first-unconstrained", "first-primary", or a bookmark. */
+  withSession?(constraintOrBookmark?: string): D1SessionLike;
+}
+
 export interface D1PreparedStatementLike {
   bind(...values: unknown[]): D1PreparedStatementLike;
   first<T = unknown>(): Promise<T | null>;

@@ -16,6 +16,7 @@ import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
 import { subjectOf } from "../journal.ts";
 import type { Chunk } from "../sql/bodies.ts";
 import { chunkCount, joinChunks, splitBody } from "../sql/bodies.ts";
+import { dueAt } from "../sql/due.ts";
 import type { Cell, EventRow, Revised, RunRow, StepRow } from "../sql/rows.ts";
 import {
   fromEventRow,
@@ -156,7 +157,7 @@ export class D1Journal implements Journal {
     const writes: D1PreparedStatementLike[] = [];
     if (run) {
       guards.push(this.#prepare(GUARD_RUN, runId, slice.run?.revision ?? 0));
-      writes.push(this.#prepare(sql.UPSERT_RUN, ...toRunRow(run, revision)));
+      writes.push(this.#writeRun(request.op, run, revision));
       if (slice.run === null && run.tags !== null) {
         writes.push(this.#prepare(sql.INSERT_TAGS, JSON.stringify(toTagRows(run))));
       }
@@ -188,6 +189,15 @@ export class D1Journal implements Journal {
     if (run) this.#keep(runId, { ...run, revision });
     if (step) this.#keepStep(runId, { ...step, revision });
     return rows.slice(statements.length);
+  }
+
+  #writeRun(op: Op, run: RunState, revision: number): D1PreparedStatementLike {
+    const due = dueAt(run, { recordsHeartbeats: true });
+    if (op === "renew") {
+      const { runId, fence, leaseMs, leaseExpiresAt, updatedAt } = run;
+      return this.#prepare(sql.UPDATE_LEASE, runId, fence, revision, leaseMs, leaseExpiresAt, updatedAt, due);
+    }
+    return this.#prepare(sql.UPSERT_RUN, ...toRunRow(run, revision, { dueAt: due, lagMs: null }));
   }
 
   /** What an answer needs beyond the decision, read in the same round trip as the commit. */

@@ -34,6 +34,11 @@ export function chunkCount(ref: string): number {
   return Number(ref.split("/")[2]);
 }
 
+/** How many bytes of UTF-8 a ref stands for. */
+export function refBytes(ref: string): number {
+  return Number(ref.split("/")[1]);
+}
+
 /** The body that chunks `first` and on of a ref are part of. Throws when they are not all there. */
 export function joinChunks(ref: string, first: number, end: number, texts: readonly string[]): string {
   if (texts.length === end - first) return texts.join("");

@@ -40,7 +40,25 @@ export const RUN_COLUMNS = [
   "waits",
   "forked_from",
   "interventions",
+  "due_at",
+  "lag_ms",
 ] as const;
+
+/**
+ * Those of a run's columns that are the same in each of its versions: an upsert leaves them alone, and so the indexes
+ * on them.
+ */
+export const FIXED_RUN_COLUMNS: ReadonlySet<(typeof RUN_COLUMNS)[number]> = new Set([
+  "run_id",
+  "manifest_hash",
+  "project_id",
+  "scenario_id",
+  "created_at",
+  "input_ref",
+  "tags",
+  "task",
+  "input",
+]);
 
 export const STEP_COLUMNS = [
   "run_id",
@@ -77,12 +95,25 @@ export const EVENT_COLUMNS = [
   "payload",
 ] as const;
 
+export const TAG_COLUMNS = ["key", "value", "run_id", "created_at"] as const;
+
 export type Cell = string | number | null;
 export type RunRow = Record<(typeof RUN_COLUMNS)[number], Cell>;
 export type StepRow = Record<(typeof STEP_COLUMNS)[number], Cell>;
 export type EventRow = Record<(typeof EVENT_COLUMNS)[number], Cell>;
 
-export function toRunRow(run: RunState, revision: number): Cell[] {
+/** What the writer of a row tells those who look across runs. */
+export interface Timeliness {
+  /** When somebody ought to have acted: see due.ts. */
+  readonly dueAt: number | null;
+  /** How long this version of the row waited for D1; `null` where it never did. */
+  readonly lagMs: number | null;
+}
+
+/** Of an object's own tables, which nobody looks across. */
+const UNTIMED: Timeliness = { dueAt: null, lagMs: null };
+
+export function toRunRow(run: RunState, revision: number, { dueAt, lagMs }: Timeliness = UNTIMED): Cell[] {
   return inOrder<RunRow>(RUN_COLUMNS, {
     run_id: run.runId,
     manifest_hash: run.manifestHash,
@@ -109,6 +140,8 @@ export function toRunRow(run: RunState, revision: number): Cell[] {
     waits: run.waits.length === 0 ? null : JSON.stringify(run.waits),
     interventions: run.interventions.length === 0 ? null : JSON.stringify(run.interventions),
     forked_from: run.forkedFrom === null ? null : JSON.stringify(run.forkedFrom),
+    due_at: dueAt,
+    lag_ms: lagMs,
     revision,
   });
 }
@@ -215,11 +248,11 @@ export function fromEventRow(row: EventRow): EventState {
   };
 }
 
-/** The tags of a run as rows (key, value, run id). */
+/** The tags of a run as rows. */
 export function toTagRows(run: RunState): Cell[][] {
   if (run.tags === null) return [];
   const tags = JSON.parse(run.tags) as Record<string, string>;
-  return Object.entries(tags).map(([key, value]) => [key, value, run.runId]);
+  return Object.entries(tags).map(([key, value]) => [key, value, run.runId, run.createdAt]);
 }
 
 function inOrder<Row extends Record<string, Cell>>(columns: readonly (keyof Row)[], row: Row): Cell[] {

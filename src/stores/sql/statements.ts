@@ -4,16 +4,26 @@
  * Writes take rows as one JSON text, an array of arrays in column order, but for the run's own row. R13: an upsert never lets an older
  * (fence, revision) replace a newer one, so that each may be repeated, and may come late.
  */
-import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from "./rows.ts";
+import { EVENT_COLUMNS, FIXED_RUN_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
 
 /**
  * The cells of one row, in order. A run's row may hold four texts of 256 KiB, too much for one parameter once escaped,
- * so this one statement takes a parameter for each cell.
+ * so this one statement takes a parameter for each cell. What never changes is not set again (R29): setting a column
+ * rewrites its indexes, even to the same value.
  */
 export const UPSERT_RUN = `
 INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
 VALUES (${RUN_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
-ON CONFLICT (run_id) DO UPDATE SET ${assignments(RUN_COLUMNS)} WHERE ${newer("durable_runs")}`;
+ON CONFLICT (run_id) DO UPDATE
+SET ${assignments(RUN_COLUMNS.filter((column) => !FIXED_RUN_COLUMNS.has(column)))} WHERE ${newer("durable_runs")}`;
+
+/**
+ * ?1: run id, ?2: fence, ?3: revision, ?4: lease, ?5: its end, ?6: now, ?7: when the run is due. A renewal changes nothing
+ * else, and so no other index.
+ */
+export const UPDATE_LEASE = `
+UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7
+WHERE run_id = ?1 AND fence = ?2 AND revision < ?3`;
 
 /** ?1: rows. */
 export const UPSERT_STEPS = `
@@ -33,11 +43,11 @@ INSERT INTO durable_events (${EVENT_COLUMNS.join(", ")})
 SELECT ${cells(EVENT_COLUMNS)} FROM json_each(?1) WHERE true
 ON CONFLICT (run_id, key) DO NOTHING`;
 
-/** ?1: rows (key, value, run id). */
+/** ?1: rows. A row that a Worker of version 2 wrote gets its instant. */
 export const INSERT_TAGS = `
-INSERT INTO durable_tags (key, value, run_id)
-SELECT ${cells(["key", "value", "run_id"])} FROM json_each(?1) WHERE true
-ON CONFLICT (key, value, run_id) DO NOTHING`;
+INSERT INTO durable_tags (${TAG_COLUMNS.join(", ")})
+SELECT ${cells(TAG_COLUMNS)} FROM json_each(?1) WHERE true
+ON CONFLICT (key, value, run_id) DO UPDATE SET created_at = excluded.created_at WHERE durable_tags.created_at = 0`;
 
 /** ?1: run id, ?2: ref, ?3: chunk, ?4: text. */
 export const INSERT_CHUNK = `

@@ -1,0 +1,61 @@
+/** What the demo and its tests ask the consumer, over HTTP. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { StepRecord } from "../../../src/index.ts";
+
+export interface Shown {
+  run: { status: string; takeovers?: number; fence?: number };
+  steps: StepRecord[];
+}
+
+/** Of a run that was finished, or of an error. */
+export interface Posted {
+  code?: string;
+  result?: string;
+}
+
+const PATIENCE_MS = 90_000;
+
+/** Begins the run, or goes on with it. */
+export async function post(url: string, items: readonly string[]): Promise<Posted> {
+  const response = await fetch(url, { method: "POST", body: JSON.stringify({ items }) });
+  return (await response.json()) as Posted;
+}
+
+export async function get<T>(url: string): Promise<T> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} answers ${response.status}: ${await response.text()}`);
+  return (await response.json()) as T;
+}
+
+export function completed({ steps }: Shown): StepRecord[] {
+  return steps.filter(({ status }) => status === "completed");
+}
+
+/** The run as history shows it, once so many steps have completed. */
+export async function untilPacked(url: string, count: number): Promise<Shown> {
+  for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(50)) {
+    const shown = await get<Shown>(url).catch(() => undefined);
+    if (shown !== undefined && completed(shown).length >= count) return shown;
+  }
+  throw new Error(`${count} steps were not packed in time`);
+}
+
+/** Asks until the lease of the worker that died has lapsed, and whoever has the runs answers again. */
+export async function untilFinished(url: string, items: readonly string[]): Promise<Posted> {
+  for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(200)) {
+    const answer = await post(url, items);
+    if (answer.code === undefined) return answer;
+    if (answer.code !== "lease_held" && answer.code !== "store_unavailable")
+      throw new Error(JSON.stringify(answer));
+  }
+  throw new Error("the run could not be taken over in time");
+}
+
+/** Which of the steps that were on record were run again or changed. */
+export function runAgain(before: Shown, after: Shown): number[] {
+  const changed = completed(before).filter((step) => {
+    const now = after.steps.find(({ stepIndex }) => stepIndex === step.stepIndex);
+    return now?.completedAt !== step.completedAt || now?.attempts !== step.attempts;
+  });
+  return changed.map(({ stepIndex }) => stepIndex);
+}
