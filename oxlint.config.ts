@@ -21,7 +21,7 @@ const parts = [...Object.keys(mayImport), ...faces];
 const cloudflareParts = ["coordinator", "cloudflare", "worker", "workflows", "service"];
 const nodeParts = ["node", "stores/file-system"];
 
-type Pattern = ({ regex: string } | { group: string[] }) & { message: string };
+type Pattern = ({ regex: string } | { group: string[] }) & { message: string; allowTypeImports?: boolean };
 const noCloudflare: Pattern = {
   regex: "^cloudflare:",
   message: `Only ${cloudflareParts.join(", ")} may import cloudflare: modules.`,
@@ -37,6 +37,12 @@ const bareNode: Pattern = {
   message: "Write node:<name>.",
 };
 const ownName: Pattern = { regex: "^durable-runs(/|$)", message: "Inside src, import the file itself." };
+
+const typesAlone: Pattern = {
+  regex: "^(\\.\\./)+src/",
+  allowTypeImports: true,
+  message: "The dashboard knows the engine by its HTTP API; of src it may import types.",
+};
 
 function importRules(part: string): Pattern[] {
   const owner = part.split("/")[0] ?? part;
@@ -98,6 +104,7 @@ export default defineConfig({
   },
   overrides: [
     ...overrides,
+    { files: ["dashboard/**"], rules: restrict([typesAlone]) },
     { files: ["**/*.d.ts"], rules: { "typescript/consistent-type-imports": "off" } },
     {
       // The core runs everywhere: what only one platform has as a global comes in as an argument.
