@@ -59,19 +59,19 @@ async function main(options: DemoOptions): Promise<void> {
   if ("kill" in first) {
     await runtime.start();
     say(`the Worker is back, on the same storage (${await runtime.processes()})`);
-    const atKill = await readRun(runtime.origin, request.runId);
+    const atKill = await readRun(runtime, request.runId);
     say(
       `the record has ${completed(atKill.steps).length} completed steps; its status is ${atKill.run.status}`,
     );
     report = await takeOver(runtime, { ...request, workerId: "worker-2" });
-    end = await readRun(runtime.origin, request.runId);
+    end = await readRun(runtime, request.runId);
     printOutcome(end, report);
     violations.push(...prove(first.kill, atKill, end, site));
   } else {
     if (options.kill) say(`${TOO_SMALL} (fewer than ${killAfter + 1} pages)`);
     if (options.kill && site) violations.push(TOO_SMALL);
     report = first.report;
-    end = await readRun(runtime.origin, request.runId);
+    end = await readRun(runtime, request.runId);
     printOutcome(end, report);
   }
   if (site && report.publishedTo !== undefined && site.published() === undefined) {

@@ -1,20 +1,20 @@
-/** The Worker's small HTTP surface, over the real coordinator and D1. */
-import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
-import { env } from "cloudflare:workers";
+/** The example's own route, and the Worker's schedule, over the real coordinator and D1. */
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from "cloudflare:test";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Progress } from "../../examples/site-audit/progress.ts";
-import type { RunRecord, StepRecord } from "../../src/contract/types.ts";
-import app from "../../src/worker.ts";
+import type { RunDetails, RunStats } from "../../src/history/types.ts";
+import worker from "../../src/worker.ts";
+import { call, completedRun, envWith, json, tokenOf } from "./http-world.ts";
 
 const ORIGIN = "https://site.test";
 const INPUT = { startUrl: `${ORIGIN}/`, maxPages: 2 };
 
 afterEach(() => vi.restoreAllMocks());
 
-describe("POST /runs", () => {
+describe("POST /examples/site-audit", () => {
   it("runs the audit, streams its progress, and answers the recorded result when asked again", async () => {
     serveSite();
-    await call("/runs/whole/events/approve", { approvedBy: "Ada" });
+    await api("/runs/whole/events/approve", { approvedBy: "Ada" });
     const lines = await progressOf({ runId: "whole", workerId: "w1", input: INPUT });
     expect(lines[0]).toMatchObject({ type: "claimed", workerId: "w1", fence: 1, replayed: 0 });
     expect(lines.at(-1)).toMatchObject({ type: "finished", result: { approvedBy: "Ada" } });
@@ -25,9 +25,9 @@ describe("POST /runs", () => {
   it("goes on when the client goes away, and takes an approval then", async () => {
     serveSite();
     const ctx = createExecutionContext();
-    const response = await app.fetch(post("/runs", { runId: "left", input: INPUT }), env, ctx);
+    const response = await worker.fetch(post({ runId: "left", input: INPUT }), envWith(), ctx);
     await response.body?.cancel();
-    await call("/runs/left/events/approve", {});
+    await api("/runs/left/events/approve", {});
     await waitOnExecutionContext(ctx);
     expect((await readRun("left")).run.status).toBe("completed");
   });
@@ -39,30 +39,31 @@ describe("POST /runs", () => {
     expect(failed.at(-1)).toMatchObject({ type: "failed", error: { code: "task_failed" } });
     expect((await readRun("down")).run).toMatchObject({ status: "failed" });
     site.down = false;
-    await call("/runs/down/events/approve", {});
+    await api("/runs/down/events/approve", {});
     expect((await progressOf({ runId: "down", input: INPUT })).at(-1)).toMatchObject({ type: "finished" });
   });
 
   it("refuses a run that another worker holds, and says when to ask again", async () => {
     serveSite();
     const ctx = createExecutionContext();
-    const first = await app.fetch(post("/runs", { runId: "held", workerId: "w1", input: INPUT }), env, ctx);
-    const second = await call("/runs", { runId: "held", workerId: "w2", input: INPUT });
+    const first = await worker.fetch(post({ runId: "held", workerId: "w1", input: INPUT }), envWith(), ctx);
+    const second = await start({ runId: "held", workerId: "w2", input: INPUT });
     expect(second.status).toBe(409);
     expect(Number(second.headers.get("retry-after"))).toBeGreaterThan(0);
     expect(await second.json()).toMatchObject({
-      error: { code: "lease_held", retryAfterMs: expect.any(Number) },
+      code: "lease_held",
+      retryAfterMs: expect.any(Number),
     });
-    await call("/runs/held/events/approve", {});
+    await api("/runs/held/events/approve", {});
     await first.text();
     await waitOnExecutionContext(ctx);
   });
 
   it("refuses another input for the same run", async () => {
     serveSite();
-    await call("/runs/same/events/approve", {});
+    await api("/runs/same/events/approve", {});
     await progressOf({ runId: "same", input: INPUT });
-    const other = await call("/runs", { runId: "same", input: { ...INPUT, maxPages: 1 } });
+    const other = await start({ runId: "same", input: { ...INPUT, maxPages: 1 } });
     expect([other.status, await codeIn(other)]).toEqual([409, "manifest_mismatch"]);
   });
 
@@ -75,47 +76,30 @@ describe("POST /runs", () => {
     ["no input", {}, 400, "invalid_input"],
     ["a body that is too large", { input: "x".repeat(1_100_000) }, 413, "payload_too_large"],
   ])("refuses %s", async (_name, body, status, code) => {
-    const response = await call("/runs", body);
+    const response = await start(body);
     expect([response.status, await codeIn(response)]).toEqual([status, code]);
   });
 });
 
-describe("the other routes", () => {
-  it("read a run with its steps, without what the steps returned", async () => {
+describe("the example's route", () => {
+  it("is for those who may change something, and for none of another project", async () => {
     serveSite();
-    await call("/runs/read/events/approve", {});
-    await progressOf({ runId: "read", input: INPUT });
-    const { run, steps } = await readRun("read");
-    expect(run).toMatchObject({ runId: "read", status: "completed", stepCount: steps.length });
-    expect(steps.map(({ stepIndex }) => stepIndex)).toEqual(steps.map((_, at) => at));
-    expect(steps.some((step) => "result" in step)).toBe(false);
+    for (const [as, status] of [
+      [null, 401],
+      ["reader", 403],
+      ["alpha", 403],
+    ] as const) {
+      const response = await call("/examples/site-audit", { as, body: { runId: "guarded", input: INPUT } });
+      expect([as, response.status]).toEqual([as, status]);
+    }
+    expect((await call("/api/v1/runs/guarded")).status).toBe(404);
   });
 
-  it("keep the first of two events under one key, also before the run began", async () => {
-    const first = await call("/runs/two/events/approve", { n: 1 });
-    const second = await call("/runs/two/events/approve", { n: 2 });
-    expect([first.status, second.status]).toEqual([201, 200]);
-    expect(await second.json()).toMatchObject({ accepted: false, event: { payload: { n: 1 } } });
-  });
-
-  it("answer 404 for what is not there, in the one shape of errors", async () => {
-    const run = await call("/runs/nobody");
-    expect([run.status, await codeIn(run)]).toEqual([404, "run_not_found"]);
-    const route = await call("/nowhere");
-    expect([route.status, await codeIn(route)]).toEqual([404, "not_found"]);
-    expect((await call("/health")).status).toBe(200);
-  });
-});
-
-describe("what is done to a run from outside", () => {
   it("cancels a run that waits: its worker stops, and nobody resumes it", async () => {
     serveSite();
     const ctx = createExecutionContext();
-    const live = await app.fetch(post("/runs", { runId: "stop", input: INPUT }), env, ctx);
-    const cancelled = await call("/runs/stop/cancel", { reason: "not needed" });
-    expect(await cancelled.json()).toMatchObject({
-      run: { status: "cancelled", error: { message: "not needed", code: "run_cancelled" } },
-    });
+    const live = await worker.fetch(post({ runId: "stop", input: INPUT }), envWith(), ctx);
+    await api("/runs/stop/cancel", { reason: "not needed" });
     const lines = (await live.text()).trim().split("\n");
     expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({
       type: "failed",
@@ -123,36 +107,26 @@ describe("what is done to a run from outside", () => {
     });
     await waitOnExecutionContext(ctx);
     const again = await progressOf({ runId: "stop", input: INPUT });
-    expect(again.at(-1)).toMatchObject({ error: { code: "run_cancelled" } });
+    expect(again.at(-1)).toMatchObject({ code: "run_cancelled" });
   });
 
-  it("restarts a run from a step, and forks one", async () => {
+  it("goes on with a run that was restarted", async () => {
     serveSite();
-    await call("/runs/origin/events/approve", {});
+    await api("/runs/origin/events/approve", {});
     await progressOf({ runId: "origin", input: INPUT });
-    const { steps } = await readRun("origin");
-    const fork = await call("/runs/origin/fork", { newRunId: "forked", throughStep: 1 });
-    expect(fork.status).toBe(201);
-    expect(await fork.json()).toMatchObject({
-      run: { status: "pending", stepCount: 2, forkedFrom: { runId: "origin", throughStep: 1 } },
-    });
-    const restart = await call("/runs/origin/restart", { fromStep: 1, dropLater: true });
-    expect(await restart.json()).toMatchObject({ run: { status: "pending", stepCount: 1 } });
+    await api("/runs/origin/restart", { fromStep: 1, dropLater: true });
     expect((await progressOf({ runId: "origin", input: INPUT })).at(-1)).toMatchObject({ type: "finished" });
-    expect((await readRun("origin")).steps).toHaveLength(steps.length);
   });
+});
 
-  it.each([
-    ["/runs/origin/restart", { fromStep: 99, dropLater: true }, 400, "invalid_input"],
-    ["/runs/origin/restart", { fromStep: 0 }, 400, "invalid_input"],
-    ["/runs/origin/fork", { newRunId: "beyond", throughStep: 99 }, 400, "invalid_input"],
-    ["/runs/origin/cancel", { why: "?" }, 400, "invalid_input"],
-    ["/runs/origin/steps/0/resolve", { rerun: true }, 409, "step_not_in_doubt"],
-    ["/runs/origin/steps/x/resolve", { rerun: true }, 400, "invalid_input"],
-    ["/runs/nobody/cancel", {}, 404, "run_not_found"],
-  ])("refuses POST %s of %o", async (path, body, status, code) => {
-    const response = await call(path, body);
-    expect([response.status, await codeIn(response)]).toEqual([status, code]);
+describe("the schedule", () => {
+  it("counts what has ended, all of it", async () => {
+    for (const runId of ["ended-1", "ended-2"]) await completedRun(runId, "scheduled");
+    await worker.scheduled(createScheduledController(), envWith());
+    const stats = await json<RunStats>(call("/api/v1/stats?projectId=scheduled"));
+    expect(stats).toMatchObject({ counts: { completed: 2 }, isBehind: false });
+    const counted = Object.fromEntries(stats.steps.map(({ intent, steps }) => [intent, steps]));
+    expect(counted).toEqual({ ask: 2, greet: 2 });
   });
 });
 
@@ -168,32 +142,35 @@ function serveSite(): { down: boolean } {
   return site;
 }
 
-async function call(path: string, body?: unknown): Promise<Response> {
-  const ctx = createExecutionContext();
-  return app.fetch(
-    body === undefined ? new Request(`http://worker.test${path}`) : post(path, body),
-    env,
-    ctx,
-  );
+function api(path: string, body: unknown): Promise<unknown> {
+  return json(call(`/api/v1${path}`, { body }));
 }
 
-function post(path: string, body: unknown): Request {
-  const text = typeof body === "string" ? body : JSON.stringify(body);
-  return new Request(`http://worker.test${path}`, { method: "POST", body: text });
+function start(body: unknown): Promise<Response> {
+  return call("/examples/site-audit", typeof body === "string" ? { raw: body } : { body });
+}
+
+function post(body: unknown): Request {
+  const headers = { "content-type": "application/json", authorization: `Bearer ${tokenOf("admin")}` };
+  return new Request("https://worker.test/examples/site-audit", {
+    method: "POST",
+    headers,
+    body: JSON.stringify(body),
+  });
 }
 
 async function progressOf(body: unknown): Promise<Progress[]> {
-  const text = await (await call("/runs", body)).text();
+  const text = await (await start(body)).text();
   return text
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as Progress);
 }
 
-async function readRun(runId: string): Promise<{ run: RunRecord; steps: StepRecord[] }> {
-  return (await call(`/runs/${runId}`)).json();
+async function readRun(runId: string): Promise<{ run: RunDetails }> {
+  return json(call(`/api/v1/runs/${runId}`));
 }
 
 async function codeIn(response: Response): Promise<string> {
-  return (await response.json<{ error: { code: string } }>()).error.code;
+  return (await response.json<{ code: string }>()).code;
 }

@@ -25,9 +25,20 @@ export class WorkerError extends Error {
   }
 }
 
+/** Where the Worker is, and what lets one in. */
+export interface Target {
+  readonly origin: string;
+  readonly token: string;
+}
+
+const API = "/api/v1";
+
 /** Starts a run or goes on with it. Yields its progress until it ends, or until the connection breaks, which throws. */
-export async function* runAudit(origin: string, request: RunRequest): AsyncGenerator<Progress> {
-  const response = await call(origin, "/runs", { method: "POST", body: JSON.stringify(request) });
+export async function* runAudit(target: Target, request: RunRequest): AsyncGenerator<Progress> {
+  const response = await call(target, "/examples/site-audit", {
+    method: "POST",
+    body: JSON.stringify(request),
+  });
   let rest = "";
   for await (const text of (response.body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
     const lines = (rest + text).split("\n");
@@ -36,35 +47,53 @@ export async function* runAudit(origin: string, request: RunRequest): AsyncGener
   }
 }
 
-export async function readRun(origin: string, runId: string): Promise<RunView> {
-  const response = await call(origin, `/runs/${encodeURIComponent(runId)}`, {});
-  return (await response.json()) as RunView;
+/** The run with all of its steps, as D1 has them. */
+export async function readRun(target: Target, runId: string): Promise<RunView> {
+  const path = `${API}/runs/${encodeURIComponent(runId)}`;
+  const { run } = await read<{ run: RunRecord }>(target, path);
+  const steps: StepRecord[] = [];
+  let cursor: string | undefined;
+  do {
+    const query = new URLSearchParams({ limit: "200", ...(cursor !== undefined && { cursor }) });
+    const page = await read<{ steps: StepRecord[]; cursor?: string }>(
+      target,
+      `${path}/steps?${query.toString()}`,
+    );
+    steps.push(...page.steps);
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+  return { run, steps };
 }
 
 export async function sendEvent(
-  origin: string,
+  target: Target,
   runId: string,
   key: string,
   payload: unknown,
 ): Promise<boolean> {
-  const path = `/runs/${encodeURIComponent(runId)}/events/${encodeURIComponent(key)}`;
-  const response = await call(origin, path, { method: "POST", body: JSON.stringify(payload) });
+  const path = `${API}/runs/${encodeURIComponent(runId)}/events/${encodeURIComponent(key)}`;
+  const response = await call(target, path, { method: "POST", body: JSON.stringify(payload) });
   return ((await response.json()) as { accepted: boolean }).accepted;
 }
 
-async function call(origin: string, path: string, init: RequestInit): Promise<Response> {
-  const response = await fetch(origin + path, { ...init, headers: { "content-type": "application/json" } });
+async function read<T>(target: Target, path: string): Promise<T> {
+  return (await (await call(target, path, {})).json()) as T;
+}
+
+async function call({ origin, token }: Target, path: string, init: RequestInit): Promise<Response> {
+  const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
+  const response = await fetch(origin + path, { ...init, headers });
   if (response.ok) return response;
   const text = await response.text();
-  let error: { code?: string; message?: string; retryAfterMs?: number } | undefined;
+  let problem: { code?: string; detail?: string; retryAfterMs?: number } | undefined;
   try {
-    error = (JSON.parse(text) as { error?: typeof error }).error;
+    problem = JSON.parse(text) as typeof problem;
   } catch {
-    error = undefined;
+    problem = undefined;
   }
   throw new WorkerError(
-    error?.code ?? `http_${response.status}`,
-    error?.message ?? text.slice(0, 500),
-    error?.retryAfterMs,
+    problem?.code ?? `http_${response.status}`,
+    problem?.detail ?? text.slice(0, 500),
+    problem?.retryAfterMs,
   );
 }

@@ -13,6 +13,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { newToken } from "../../../src/http/tokens.ts";
 import { groupIsGone, groupMembers, signalGroup } from "./processes.ts";
 
 const START_TIMEOUT_MS = 45_000;
@@ -21,6 +22,8 @@ const MODEL_SETTINGS = ["OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"];
 
 export class Runtime {
   readonly origin: string;
+  /** Lets its bearer in, and ends with the demo. */
+  readonly token: string;
   readonly folder: string;
   readonly #root: string;
   readonly #port: number;
@@ -38,7 +41,10 @@ export class Runtime {
     this.#log = join(this.folder, "wrangler.log");
     mkdirSync(join(this.folder, "state"));
     mkdirSync(join(this.folder, "tmp"));
-    writeFileSync(join(this.folder, "model.env"), modelSettings(), { mode: 0o600 });
+    const { token, entry } = newToken({ name: "demo", access: "write" });
+    this.token = token;
+    const settings = `${modelSettings()}\nAPI_TOKENS='${JSON.stringify([entry])}'\n`;
+    writeFileSync(join(this.folder, "settings.env"), settings, { mode: 0o600 });
   }
 
   /** With fresh, empty storage and a free port. Nothing runs yet. */
@@ -58,7 +64,11 @@ export class Runtime {
   async start(): Promise<void> {
     this.#bundlesBefore = new Set(this.#bundlesNow());
     const args = ["dev", "--ip", "127.0.0.1", "--port", String(this.#port), "--inspector-port", "0"];
-    const settings = ["--env-file", join(this.folder, "model.env"), "--show-interactive-dev-session=false"];
+    const settings = [
+      "--env-file",
+      join(this.folder, "settings.env"),
+      "--show-interactive-dev-session=false",
+    ];
     const child = this.#wrangler([...args, ...settings, ...this.#storage()]);
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await this.#isHealthy())) {
@@ -140,7 +150,7 @@ export class Runtime {
 
   async #isHealthy(): Promise<boolean> {
     try {
-      const response = await fetch(`${this.origin}/health`, { signal: AbortSignal.timeout(1_000) });
+      const response = await fetch(`${this.origin}/api/v1/health`, { signal: AbortSignal.timeout(1_000) });
       await response.body?.cancel();
       return response.ok;
     } catch {

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Progress } from "../progress.ts";
 import type { SiteAuditReport } from "../types.ts";
-import type { RunRequest } from "./client.ts";
+import type { RunRequest, Target } from "./client.ts";
 import { runAudit, sendEvent, WorkerError } from "./client.ts";
 import type { DocsSite, Visit } from "./docs-site.ts";
 import { detail, say } from "./print.ts";
@@ -67,7 +67,7 @@ export async function runUntilKilled(
       killing ??= killNow(progress.intent.slice("fetch ".length));
   };
   try {
-    const report = await follow(runtime.origin, request, onProgress);
+    const report = await follow(runtime, request, onProgress);
     return killing === undefined ? { report } : { kill: await killing };
   } catch (error) {
     if (killing === undefined) throw error;
@@ -81,7 +81,7 @@ export async function runUntilKilled(
 export async function takeOver(runtime: Runtime, request: RunRequest): Promise<SiteAuditReport> {
   for (let refusals = 0; ; refusals += 1) {
     try {
-      return await follow(runtime.origin, request, () => {});
+      return await follow(runtime, request, () => {});
     } catch (error) {
       if (!(error instanceof WorkerError && error.code === "lease_held")) throw error;
       if (refusals === 0) say(`${request.workerId} has to wait: ${error.message}`);
@@ -93,11 +93,11 @@ export async function takeOver(runtime: Runtime, request: RunRequest): Promise<S
 
 /** Prints a run's progress and approves its report when it waits for that. */
 async function follow(
-  origin: string,
+  target: Target,
   request: RunRequest,
   onProgress: (progress: Progress) => void,
 ): Promise<SiteAuditReport> {
-  for await (const progress of runAudit(origin, request)) {
+  for await (const progress of runAudit(target, request)) {
     onProgress(progress);
     switch (progress.type) {
       case "claimed":
@@ -108,7 +108,7 @@ async function follow(
         break;
       case "waiting":
         say(`the run waits for "${APPROVAL_KEY}"; sending it over HTTP as a person would`);
-        await sendEvent(origin, request.runId, APPROVAL_KEY, { approved: true, approvedBy: APPROVED_BY });
+        await sendEvent(target, request.runId, APPROVAL_KEY, { approved: true, approvedBy: APPROVED_BY });
         break;
       case "finished":
         return progress.result as SiteAuditReport;
