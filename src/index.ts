@@ -58,6 +58,36 @@ export type {
   WaitForEventInput,
   WatchLeaseInput,
 } from "./contract/types.ts";
+export { RunHistory } from "./history/run-history.ts";
+export type { RunHistoryOptions } from "./history/run-history.ts";
+export type {
+  EndedStatus,
+  EventPage,
+  HistoryEvent,
+  HistoryStep,
+  ListRunsOptions,
+  PageOptions,
+  Percentiles,
+  PurgeOptions,
+  PurgeResult,
+  RollUpOptions,
+  RollUpResult,
+  RunDetails,
+  RunFilter,
+  RunHistoryReads,
+  RunPage,
+  RunStats,
+  RunSummary,
+  StatsOptions,
+  StatsPoint,
+  StepPage,
+  StepsOptions,
+  StepStats,
+  StuckOptions,
+  StuckPage,
+  StuckReason,
+  StuckRun,
+} from "./history/types.ts";
 export { canonicalHash, canonicalJson, deriveWorkerId, manifestHash, newRunId, stepId } from "./identity.ts";
 export { runDurable } from "./runner/run-durable.ts";
 export type {
@@ -74,11 +104,21 @@ export type {
   StepOptions,
 } from "./runner/types.ts";
 export { RERUN } from "./runner/types.ts";
-export type { D1DatabaseLike, D1PreparedStatementLike } from "./stores/d1/database.ts";
+export type {
+  D1DatabaseLike,
+  D1PreparedStatementLike,
+  D1ReplicatedLike,
+  D1SessionLike,
+} from "./stores/d1/database.ts";
 export { D1DurableRunStore } from "./stores/d1/store.ts";
 export type { D1StoreOptions } from "./stores/d1/store.ts";
 export { InMemoryDurableRunStore } from "./stores/memory.ts";
 export type { InMemoryStoreOptions } from "./stores/memory.ts";
 export { eventKeyOf, workflowEventType } from "./workflows/event-type.ts";
 export { runOnWorkflowStep } from "./workflows/run-on-workflow-step.ts";
-export type { RunOnWorkflowStepInput, WorkflowInstanceLike, WorkflowStepConfig, WorkflowStepLike } from "./workflows/types.ts";
+export type {
+  RunOnWorkflowStepInput,
+  WorkflowInstanceLike,
+  WorkflowStepConfig,
+  WorkflowStepLike,
+} from "./workflows/types.ts";

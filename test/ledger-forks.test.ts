@@ -316,10 +316,11 @@ describe("a fork that was cut short", () => {
   ])("is begun anew under %s, and a fence above", (_which, requestId) => {
     const ledger = forked();
     for (const stepIndex of [0, 1]) ledger.accepts(copyOf({ stepIndex }));
+    const createdAt = ledger.now;
     ledger.now += LEASE_MS * 100;
     const decision = ledger.submit(forkOf({ requestId }));
     expect(decision).toMatchObject({ ok: true, change: { run: { fence: 2 }, dropFrom: 0 } });
-    const begunAnew = { fence: 2, claimRequestId: requestId, createdAt: ledger.now };
+    const begunAnew = { fence: 2, claimRequestId: requestId, createdAt, updatedAt: ledger.now };
     expect(ledger.run).toMatchObject({ ...begunAnew, forkedFrom: { copying: true } });
     for (const late of [copyOf(), sealOf()]) {
       expect(ledger.refuses(late)).toMatchObject({ code: "lease_lost" });

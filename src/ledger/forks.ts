@@ -20,6 +20,7 @@ export function fork(run: RunState | null, request: ForkRequest, now: number): D
   }
   const next: RunState = {
     ...newRun(request, now),
+    createdAt: run?.createdAt ?? now,
     status: "pending",
     fence: (run?.fence ?? 0) + 1,
     workerId: "fork",

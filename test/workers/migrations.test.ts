@@ -7,23 +7,57 @@ import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { manifestHash, newRunId } from "../../src/identity.ts";
+import { RunHistory } from "../../src/history/run-history.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
 
 const TABLES = ["durable_runs", "durable_steps", "durable_events", "durable_chunks"];
-const [FIRST] = env.TEST_MIGRATIONS;
+const NEWEST = env.TEST_MIGRATIONS.length;
+/** From which a database or an object may come. */
+const EARLIER = [1, 2];
 const AT = 1_700_000_000_000;
 /** More than a row holds, so it lies in a chunk. */
 const LARGE = JSON.stringify("x".repeat(300_000));
 const ERROR = { name: "TypeError", message: "no" };
 
+/** As version 2 writes a tag. */
+const TAGS_OF_VERSION_2 =
+  "INSERT INTO durable_tags (key, value, run_id) VALUES (?1, ?2, ?3) ON CONFLICT (key, value, run_id) DO NOTHING";
+
+const OTHERS_OF_VERSION_2 =
+  `manifest_hash project_id scenario_id status takeovers worker_id claim_request_id lease_ms lease_expires_at created_at
+  updated_at completed_at input_ref result_ref tags error task input outcome result waits forked_from interventions`.split(
+    /\s+/,
+  );
+
+/** As version 2 writes a run: it sets every column that it knows. */
+function upsertOfVersion2(columns: readonly string[]): string {
+  const values = columns.map((_column, i) => `?${i + 1}`);
+  const sets = columns.map((column) => `${column} = excluded.${column}`);
+  return `INSERT INTO durable_runs (${columns.join(", ")}) VALUES (${values.join(", ")})
+    ON CONFLICT (run_id) DO UPDATE SET ${sets.join(", ")}
+    WHERE excluded.fence > durable_runs.fence
+      OR (excluded.fence = durable_runs.fence AND excluded.revision > durable_runs.revision)`;
+}
+
 type Row = Record<string, string | number | null>;
 type Insert = (table: string, row: Row) => Promise<void> | void;
 
-/** What version 1 wrote of a run whose worker died in step 2, after it had caught the failure of step 1. */
-async function fillAsVersion1(runId: string, insert: Insert): Promise<void> {
+const migrationsTo = (version: number) => env.TEST_MIGRATIONS.slice(0, version);
+
+/** Tables of the earlier version, and nothing else. */
+async function databaseOf(version: number): Promise<void> {
+  const query =
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND (name LIKE 'durable_%' OR name = 'd1_migrations')";
+  const { results } = await env.DB.prepare(query).all<{ name: string }>();
+  for (const { name } of results) await env.DB.exec(`DROP TABLE ${name}`);
+  await applyD1Migrations(env.DB, migrationsTo(version));
+}
+
+/** What version 1 wrote, and version 2 too, of a run whose worker died in step 2, after it had caught the failure of step 1. */
+async function fillAsEarlier(runId: string, insert: Insert): Promise<void> {
   const { projectId, scenarioId = null, task, input, tags } = MANIFEST;
   await insert("durable_runs", {
     run_id: runId,
@@ -101,7 +135,7 @@ const intoD1: Insert = async (table, row) => {
     .run();
 };
 
-/** The rows read as records of the contract, and the run goes on with all that version 2 brings. */
+/** The rows read as records of the contract, and the run goes on with all that came after version 1. */
 async function readsAndGoesOn(one: DurableRunStore, runId: string): Promise<void> {
   const run = await one.loadRun?.(runId);
   expect(run).toMatchObject({
@@ -149,71 +183,140 @@ async function readsAndGoesOn(one: DurableRunStore, runId: string): Promise<void
   expect(next.caughtSteps).toMatchObject([{ stepIndex: 1, error: ERROR }]);
 }
 
-describe("a database of version 1", () => {
-  beforeEach(async () => {
-    const query =
-      "SELECT name FROM sqlite_master WHERE type = 'table' AND (name LIKE 'durable_%' OR name = 'd1_migrations')";
-    const { results } = await env.DB.prepare(query).all<{ name: string }>();
-    for (const { name } of results) await env.DB.exec(`DROP TABLE ${name}`);
-    await applyD1Migrations(env.DB, FIRST ? [FIRST] : []);
-  });
+describe.each(EARLIER)("a database of version %i", (version) => {
+  beforeEach(() => databaseOf(version));
 
-  it("is at version 1 before, and at version 2 after", async () => {
-    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(1);
+  it("is at that version before, and at the newest after", async () => {
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(version);
     await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
-    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(2);
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(NEWEST);
   });
 
   it("keeps its runs, and lets them go on without an object", async () => {
     const runId = newRunId();
-    await fillAsVersion1(runId, intoD1);
+    await fillAsEarlier(runId, intoD1);
     await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
     await readsAndGoesOn(new D1DurableRunStore(env.DB), runId);
   });
 
   it("keeps its runs, and an object is rebuilt from it", async () => {
     const runId = newRunId();
-    await fillAsVersion1(runId, intoD1);
+    await fillAsEarlier(runId, intoD1);
     await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
     await readsAndGoesOn(store(), runId);
   });
 
-  it("takes the rows of a Worker of version 1 after it was migrated", async () => {
+  it("takes the rows of an earlier Worker after it was migrated", async () => {
     await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
     const runId = newRunId();
-    await fillAsVersion1(runId, intoD1);
+    await fillAsEarlier(runId, intoD1);
     await readsAndGoesOn(store("coordinator"), runId);
   });
 });
 
-describe("an object of version 1", () => {
+describe("a database of version 2", () => {
+  beforeEach(() => databaseOf(2));
+
+  it("is searched by tag and by task after it was migrated, as if its runs had begun since", async () => {
+    const runId = newRunId();
+    await fillAsEarlier(runId, intoD1);
+    await env.DB.prepare(TAGS_OF_VERSION_2).bind("suite", "conformance", runId).run();
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    const history = new RunHistory(env.DB);
+    const at = new Date(AT).toISOString();
+    const found = [{ runId, createdAt: at, task: MANIFEST.task.id }];
+    for (const filter of [{ tags: MANIFEST.tags ?? {}, createdFrom: at }, { taskId: MANIFEST.task.id }]) {
+      const { runs } = await history.list(filter);
+      expect(runs.map((run) => ({ runId: run.runId, createdAt: run.createdAt, task: run.task.id }))).toEqual(
+        found,
+      );
+    }
+  });
+
+  it("knows which of its runs are overdue, but for a lease that may have been renewed", async () => {
+    const [waiting, lapsed, held] = [newRunId(), newRunId(), newRunId()];
+    for (const runId of [waiting, lapsed, held]) await fillAsEarlier(runId, intoD1);
+    const change = (sql: string, ...values: unknown[]) =>
+      env.DB.prepare(`UPDATE durable_runs SET ${sql}`)
+        .bind(...values)
+        .run();
+    const waits = [50, 40, null].map((until, stepIndex) => ({
+      stepIndex,
+      path: String(stepIndex),
+      for: "time",
+      key: null,
+      until: until === null ? null : AT + until,
+    }));
+    await change("waits = ?1 WHERE run_id = ?2", JSON.stringify(waits), waiting);
+    await change("lease_expires_at = NULL WHERE run_id = ?1", lapsed);
+    await applyD1Migrations(env.DB, env.TEST_MIGRATIONS);
+    const { runs } = await new RunHistory(env.DB).stuck();
+    const iso = (at: number) => new Date(at).toISOString();
+    expect(runs.map(({ runId, since }) => ({ runId, since }))).toEqual([
+      { runId: lapsed, since: iso(AT) },
+      { runId: waiting, since: iso(AT + 40) },
+    ]);
+    expect(runs[0]?.reasons).toEqual(["lease_lapsed"]);
+    expect(runs[1]?.reasons).toEqual(["wait_overdue"]);
+  });
+});
+
+describe("a Worker of version 2 beside a newer one", () => {
+  it("writes rows that are found, and what it has not heard of is left as it is", async () => {
+    const input = aRun();
+    const { runId } = input;
+    const newer = new D1DurableRunStore(env.DB);
+    await env.DB.prepare(TAGS_OF_VERSION_2).bind("suite", "conformance", runId).run();
+    const { fence = 0 } = await newer.startOrResume(input);
+    await env.DB.prepare(TAGS_OF_VERSION_2).bind("suite", "conformance", runId).run();
+    await env.DB.prepare("UPDATE durable_runs SET counted_at = 7 WHERE run_id = ?1").bind(runId).run();
+    const columns = ["run_id", "fence", "revision", ...OTHERS_OF_VERSION_2];
+    const before = await recordedRun(runId);
+    const values = columns.map((column) => before?.[column] ?? null);
+    values[2] = 100;
+    await env.DB.prepare(upsertOfVersion2(columns))
+      .bind(...values)
+      .run();
+    expect(await recordedRun(runId)).toEqual({ ...before, revision: 100 });
+    expect(before).toMatchObject({ counted_at: 7, due_at: expect.any(Number) as number });
+    await newer.endRun({ runId, workerId: input.workerId, fence, status: "completed" });
+    expect(await recordedRun(runId)).toMatchObject({ status: "completed", counted_at: 7, due_at: null });
+    const { runs } = await new RunHistory(env.DB).list({
+      tags: { suite: "conformance" },
+      createdFrom: new Date(Number(before?.["created_at"])).toISOString(),
+    });
+    expect(runs.map((run) => run.runId)).toContain(runId);
+  });
+});
+
+describe.each(EARLIER)("an object of version %i", (version) => {
   beforeEach(() => applyD1Migrations(env.DB, env.TEST_MIGRATIONS));
 
-  /** The object's storage as version 1 left it: D1 holds all up to the watermark. */
-  async function objectOfVersion1(runId: string, watermark: number): Promise<void> {
-    const creates = FIRST?.queries.filter((query) =>
-      TABLES.some((name) => query.includes(`CREATE TABLE ${name} `)),
+  /** The object's storage as that version left it: D1 holds all up to the watermark. */
+  async function earlierObject(runId: string, watermark: number): Promise<void> {
+    const queries = migrationsTo(version).flatMap((migration) => migration.queries);
+    const creates = queries.filter((query) =>
+      TABLES.some(
+        (name) => query.includes(`CREATE TABLE ${name} `) || query.includes(`ALTER TABLE ${name} `),
+      ),
     );
-    expect(creates).toHaveLength(4);
+    expect(creates.length).toBeGreaterThanOrEqual(4);
     await runInDurableObject(stubOf(runId), async (_object, { storage: { sql } }) => {
-      for (const query of creates ?? []) sql.exec(query);
+      for (const query of creates) sql.exec(query);
       sql.exec(
         "CREATE TABLE durable_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
       );
       const insert =
-        "INSERT INTO durable_meta (key, value) VALUES ('schema_version', 1), ('recorded_revision', ?1)";
-      sql.exec(insert, watermark);
-      await fillAsVersion1(
-        runId,
-        (table, row) => void sql.exec(statement(table, row), ...Object.values(row)),
-      );
+        "INSERT INTO durable_meta (key, value) VALUES ('schema_version', ?1), ('recorded_revision', ?2)";
+      sql.exec(insert, version, watermark);
+      await fillAsEarlier(runId, (table, row) => void sql.exec(statement(table, row), ...Object.values(row)));
     });
     await abortAllDurableObjects();
   }
 
-  it("is brought to version 2 at its next start, and then has the tables of D1, to the letter", async () => {
+  it("is brought to the newest version at its next start, and then has the tables of D1, to the letter", async () => {
     const runId = newRunId();
-    await objectOfVersion1(runId, 0);
+    await earlierObject(runId, 0);
     await store().loadRun(runId);
     const query = "SELECT name, sql FROM sqlite_master WHERE name LIKE 'durable_%' ORDER BY name";
     const tables = await runInDurableObject(stubOf(runId), (_object, { storage: { sql } }) => {
@@ -227,13 +330,13 @@ describe("an object of version 1", () => {
       };
     });
     const { results } = await env.DB.prepare(query).all<{ name: string }>();
-    expect(tables).toEqual({ version: 2, found: results.filter(({ name }) => TABLES.includes(name)) });
+    expect(tables).toEqual({ version: NEWEST, found: results.filter(({ name }) => TABLES.includes(name)) });
     expect(tables.found).toHaveLength(4);
   });
 
   it("keeps its run, which goes on, and brings D1 what that had not got", async () => {
     const runId = newRunId();
-    await objectOfVersion1(runId, 0);
+    await earlierObject(runId, 0);
     expect(await recordedRun(runId)).toBeNull();
     await readsAndGoesOn(store("coordinator"), runId);
     await drained(runId);
@@ -249,9 +352,9 @@ describe("an object of version 1", () => {
     expect(whole?.result === "x".repeat(300_000)).toBe(true);
   });
 
-  it("whose storage is lost after that is rebuilt with all that version 2 wrote", async () => {
+  it("whose storage is lost after that is rebuilt with all that was written since", async () => {
     const runId = newRunId();
-    await objectOfVersion1(runId, 0);
+    await earlierObject(runId, 0);
     const { fence = 0 } = await store().startOrResume({ ...aRun("worker-0"), runId });
     const parked = await store().beginStep(aStep(runId, 2, { fence, onInterrupted: "park" }));
     await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.deleteAll());

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
-import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from "../../src/stores/sql/rows.ts";
+import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "../../src/stores/sql/rows.ts";
 import { aRun } from "../../src/testing/harness.ts";
 
 interface Column {
@@ -23,8 +23,8 @@ async function columnsInD1(table: string): Promise<Column[]> {
 }
 
 describe("the D1 schema", () => {
-  it("is at version 2", async () => {
-    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(2);
+  it("is at version 3", async () => {
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(3);
   });
 
   it("has strict tables, all of them without rowids but for the list of versions", async () => {
@@ -33,17 +33,23 @@ describe("the D1 schema", () => {
     expect(results).toEqual([
       { name: "durable_chunks", wr: 1, strict: 1 },
       { name: "durable_events", wr: 1, strict: 1 },
+      { name: "durable_run_stats", wr: 1, strict: 1 },
       { name: "durable_runs", wr: 1, strict: 1 },
       { name: "durable_schema_info", wr: 0, strict: 1 },
+      { name: "durable_step_stats", wr: 1, strict: 1 },
       { name: "durable_steps", wr: 1, strict: 1 },
       { name: "durable_tags", wr: 1, strict: 1 },
     ]);
   });
 
   it("has the columns that rows are made of, in their order", async () => {
-    expect((await columnsInD1("durable_runs")).map(({ name }) => name)).toEqual(RUN_COLUMNS);
+    expect((await columnsInD1("durable_runs")).map(({ name }) => name)).toEqual([
+      ...RUN_COLUMNS,
+      "counted_at",
+    ]);
     expect((await columnsInD1("durable_steps")).map(({ name }) => name)).toEqual(STEP_COLUMNS);
     expect((await columnsInD1("durable_events")).map(({ name }) => name)).toEqual(EVENT_COLUMNS);
+    expect((await columnsInD1("durable_tags")).map(({ name }) => name)).toEqual(TAG_COLUMNS);
   });
 
   it("refuses statuses and kinds that the contract does not know", async () => {
