@@ -1,182 +1,20 @@
 /**
  * RunService: the entrypoint that another Worker binds to, to use runs that live here (docs/rpc-binding.md).
  *
- * A thin way to the run's coordinator, in its own wire, and to history. It knows no rule: who may see or touch a run is
- * decided by the coordinator, in the block that decides the request. Here, the binding's scope is put into each call, and
- * no answer goes out that does not say that it was kept to. What befalls an object is told to the caller's
- * store, which repeats calls: one who repeats is enough.
+ * It only opens sessions. Each call of an entrypoint is a Worker invocation, of which a request has few; calls of what it
+ * has answered are none.
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
-import type { ErrorData } from "../contract/errors.ts";
-import { DurableForbiddenError, DurableInvalidInputError, DurableRunError } from "../contract/errors.ts";
-import { checkRunId } from "../contract/limits.ts";
-import type { RunStatus } from "../contract/types.ts";
-import { RunHistory } from "../history/run-history.ts";
-import type { RunHistoryReads } from "../history/types.ts";
-import type { Op } from "../ledger/requests.ts";
-import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
-import { classifyFault } from "../stores/coordinated/retry.ts";
-import type {
-  CoordinatorLike,
-  CoordinatorNamespaceLike,
-  Envelope,
-  WireMessage,
-} from "../stores/coordinated/wire.ts";
-import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
-import type { D1ReplicatedLike } from "../stores/d1/database.ts";
-import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
-import type { Grant, RunServiceProps } from "./props.ts";
-import { grantOf } from "./props.ts";
-import type { HistoryRead, RunServiceMethods, ServiceEnvelope } from "./wire.ts";
-import { HISTORY_READ_NAMES, isHistoryRead } from "./wire.ts";
+import type { RunServiceProps } from "./props.ts";
+import type { RunServiceEnv } from "./run-session.ts";
+import { RunSession } from "./run-session.ts";
+import type { RunServiceMethods } from "./wire.ts";
 
-export interface RunServiceEnv {
-  /** The namespace of RunCoordinator. */
-  RUNS: CoordinatorNamespaceLike;
-  /** The system of record. */
-  DB: D1ReplicatedLike;
-}
-
-/** Every method answers an envelope; only defects are thrown. */
 export class RunService<Env extends object = RunServiceEnv>
   extends WorkerEntrypoint<Env, RunServiceProps>
   implements RunServiceMethods
 {
-  submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
-    return this.#answer(async (grant) => {
-      if (grant.access === "read") {
-        throw new DurableForbiddenError(`this binding is for reading: ${message.request.op} is not allowed`);
-      }
-      const { runId } = message.request;
-      return this.#ask(runId, grant, (coordinator) => coordinator.submit(withScope(message, grant)));
-    });
+  open(): RunSession {
+    return new RunSession(this.env as unknown as RunServiceEnv, this.ctx.props);
   }
-
-  readRun(runId: string): Promise<Envelope<CountedRun | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readRun(scope));
-  }
-
-  readStep(runId: string, stepIndex: number): Promise<Envelope<StepState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readStep(stepIndex, scope));
-  }
-
-  readSteps(runId: string, from: number): Promise<Envelope<StepPage>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readSteps(from, scope));
-  }
-
-  readEvent(runId: string, key: string): Promise<Envelope<EventState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readEvent(key, scope));
-  }
-
-  readManifest(runId: string): Promise<Envelope<KeptManifest | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readManifest(scope));
-  }
-
-  waitForEvent(runId: string, key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.waitForEvent(key, timeoutMs, scope));
-  }
-
-  watchLease(
-    runId: string,
-    fence: number,
-    timeoutMs: number,
-  ): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.watchLease(fence, timeoutMs, scope));
-  }
-
-  lag(runId: string): Promise<Envelope<{ rows: number }>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.lag(scope));
-  }
-
-  readBody(
-    runId: string,
-    ref: string,
-    first: number,
-  ): Promise<Envelope<{ text: string; next: number | null }>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readBody(ref, first, scope));
-  }
-
-  history(name: HistoryRead, args: string): Promise<Envelope<Uint8Array | null>> {
-    return this.#answer(async ({ projectId }) => {
-      if (!isHistoryRead(name)) {
-        throw new DurableInvalidInputError("name", `must be one of ${HISTORY_READ_NAMES.join(", ")}`);
-      }
-      const { DB } = this.env as unknown as RunServiceEnv;
-      const history: RunHistoryReads = new RunHistory(DB, projectId === undefined ? {} : { projectId });
-      const read = history[name] as (...given: unknown[]) => Promise<unknown>;
-      const found = await read.apply(history, argumentsOf(args));
-      const value = found === undefined ? null : new TextEncoder().encode(JSON.stringify(found));
-      return { ok: true, value };
-    });
-  }
-
-  #read<T>(
-    runId: string,
-    call: (coordinator: CoordinatorLike, scope: string | undefined) => Promise<Envelope<T>>,
-  ): Promise<Envelope<T>> {
-    return this.#answer((grant) =>
-      this.#ask(runId, grant, (coordinator) => call(coordinator, grant.projectId)),
-    );
-  }
-
-  /** Refuses what an object answers that does not say that it kept to the scope: one from before there were scopes. */
-  async #ask<T>(
-    runId: string,
-    { projectId }: Grant,
-    call: (coordinator: CoordinatorLike) => Promise<Envelope<T>>,
-  ): Promise<Envelope<T>> {
-    checkRunId(runId);
-    const { RUNS } = this.env as unknown as RunServiceEnv;
-    const envelope = await call(RUNS.getByName(runId) as CoordinatorLike);
-    if (projectId === undefined || envelope.scope === projectId) return ownCopy(envelope);
-    const message = `the object of run "${runId}" is of a version that knows no scopes. Call again once it is replaced.`;
-    return { ok: false, error: { code: "store_unavailable", message } };
-  }
-
-  /** A mistake in the binding's props is answered, too: to every call. */
-  async #answer<T>(work: (grant: Grant) => Promise<Envelope<T>>): Promise<ServiceEnvelope<T>> {
-    try {
-      return await work(grantOf(this.ctx.props));
-    } catch (error) {
-      if (error instanceof DurableRunError) return { ok: false, error: dataOf(error) };
-      const fault = classifyFault(error);
-      if (fault === "defect") throw error;
-      const message = error instanceof Error ? error.message : String(error);
-      return { ok: false, error: { code: "store_unavailable", message }, fault };
-    }
-  }
-}
-
-/** An unscoped binding adds nothing to what its caller says. */
-function withScope(message: WireMessage, { projectId }: Grant): WireMessage {
-  if (projectId === undefined) return message;
-  const v = message.v === WIRE_VERSION ? SCOPED_WIRE_VERSION : message.v;
-  return { ...message, v, projectId };
-}
-
-function argumentsOf(text: string): unknown[] {
-  let args: unknown;
-  try {
-    args = JSON.parse(text);
-  } catch {
-    args = undefined;
-  }
-  if (!Array.isArray(args)) throw new DurableInvalidInputError("args", "must be the JSON text of an array");
-  return args.map((arg: unknown) => arg ?? undefined);
-}
-
-/** Without what RPC adds to an answer: passed on, it would tell the caller to dispose of it. */
-function ownCopy<T>(envelope: Envelope<T>): Envelope<T> {
-  return envelope.ok ? { ok: true, value: envelope.value } : { ok: false, error: envelope.error };
-}
-
-function dataOf(error: DurableRunError): ErrorData {
-  const { code, message } = error;
-  const { field, retryAfterMs } = error as Partial<ErrorData>;
-  return {
-    code,
-    message,
-    ...(field !== undefined && { field }),
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  };
 }

@@ -1,6 +1,6 @@
 /**
  * The wire between `connectRuns` and RunService: the coordinator's own (stores/coordinated/wire.ts), each method with the
- * run's id in front, and history as one method.
+ * run's id in front, and history as one method; all of it on a session that the service opens.
  *
  * An answer of history may be a body of 16 MiB, and a string may take two bytes a character on the wire, of which RPC
  * carries 32 MiB: so it goes as UTF-8.
@@ -10,7 +10,12 @@ import type { Op } from "../ledger/requests.ts";
 import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import type { Answers } from "../stores/journal.ts";
 
-export interface RunServiceMethods extends ReadsByRun {
+export interface RunServiceMethods {
+  /** Over RPC this is a promise, on which calls can be made before it has settled. */
+  open(): RunSessionMethods;
+}
+
+export interface RunSessionMethods extends ReadsByRun {
   submit(message: WireMessage): Promise<ServiceEnvelope<Answers[Op]>>;
   /** `args`: JSON text of an array; `null` in it stands for what is left out. Answers JSON text in UTF-8; `null` for `undefined`. */
   history(name: HistoryRead, args: string): Promise<ServiceEnvelope<Uint8Array | null>>;
