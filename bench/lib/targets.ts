@@ -1,0 +1,136 @@
+/** The table "To reach": each target, what it was measured to be, and whether it is reached. */
+import type { CountedCost } from "../counts/counters.ts";
+import type { Figure } from "./figures.ts";
+import { differenceOf, figureOf, ratioOf, sumOf } from "./figures.ts";
+import type { MeasuredWork } from "./rounds.ts";
+import { FLOORS } from "./works.ts";
+
+export interface Target {
+  readonly what: string;
+  readonly toReach: string;
+  /** `undefined`: not measured in this sitting. */
+  readonly measured: Figure | undefined;
+  readonly reached: boolean | undefined;
+}
+
+const COORDINATOR = "coordinated, ack coordinator";
+const RECORD = "coordinated, ack record";
+const WORKFLOWS = "Workflows, local engine";
+const RESTATE = "Restate";
+
+export function targetsOf(works: readonly MeasuredWork[], counts: readonly CountedCost[]): Target[] {
+  return [...ratios(new Samples(works)), ...counted(counts)];
+}
+
+class Samples {
+  readonly #works: readonly MeasuredWork[];
+
+  constructor(works: readonly MeasuredWork[]) {
+    this.#works = works;
+  }
+
+  of(work: string, subject: string, variant = ""): readonly number[] | undefined {
+    const { rows = [] } = this.#works.find(({ id }) => id === work) ?? {};
+    return rows.find((row) => row.subject === subject && row.variant === variant)?.samples;
+  }
+}
+
+type List = readonly number[] | undefined;
+
+function ratios(all: Samples): Target[] {
+  const w1 = (subject: string): List => all.of("W1", subject);
+  const noop = w1(FLOORS.noop);
+  const line = all.of("W4", FLOORS.line);
+  return [
+    atMost(
+      "W1 ack coordinator ÷ (no-op RPC + RPC with a write)",
+      1.4,
+      w1(COORDINATOR),
+      plus(noop, w1(FLOORS.write)),
+    ),
+    atMost(
+      "W1 ack record ÷ (no-op RPC + RPC with a D1 write)",
+      1.4,
+      w1(RECORD),
+      plus(noop, w1(FLOORS.d1ByObject)),
+    ),
+    atLeast("W1 Workflows ÷ ack coordinator", 2, w1(WORKFLOWS), w1(COORDINATOR)),
+    atLeast("W1 Workflows ÷ ack record", 1, w1(WORKFLOWS), w1(RECORD)),
+    atLeast("W2 Workflows ÷ ack coordinator", 3, all.of("W2", WORKFLOWS), all.of("W2", COORDINATOR)),
+    atLeast(
+      "W2 Workflows ÷ ack record (with recorder objects)",
+      4,
+      all.of("W2", WORKFLOWS),
+      all.of("W2", RECORD),
+    ),
+    atMost(
+      "W2 ack record ÷ Restate (with recorder objects)",
+      1.3,
+      all.of("W2", RECORD),
+      all.of("W2", RESTATE),
+    ),
+    ...[COORDINATOR, RECORD].map((subject) =>
+      atMost(
+        `W3 ${subject} ÷ a fresh object's first two commits`,
+        1.5,
+        all.of("W3", subject),
+        all.of("W3", FLOORS.fresh),
+      ),
+    ),
+    ...[COORDINATOR, RECORD].map((subject) =>
+      atMost(
+        `W4 ${subject} ÷ RPC with a write (both less a message's way)`,
+        3,
+        minus(all.of("W4", subject), line),
+        minus(all.of("W4", FLOORS.write), line),
+      ),
+    ),
+    ...[COORDINATOR, RECORD, "D1 store", "files"].map((subject) =>
+      atMost(
+        `W5 ${subject}: 10,000 steps ÷ 1,000 steps`,
+        12,
+        all.of("W5", subject, "10,000 steps"),
+        all.of("W5", subject, "1,000 steps"),
+      ),
+    ),
+  ];
+}
+
+function counted(costs: readonly CountedCost[]): Target[] {
+  const of = (store: string): CountedCost | undefined => costs.find((cost) => cost.store === store);
+  const record = of(RECORD);
+  const d1 = of("D1 store");
+  const exactly = (what: string, most: number, value: number | undefined): Target => ({
+    what,
+    toReach: `≤ ${most}`,
+    measured: value === undefined ? undefined : figureOf([value]),
+    reached: value === undefined ? undefined : value <= most,
+  });
+  return [
+    exactly("D1 round trips a step, ack record", 1, record?.step.d1RoundTrips),
+    exactly("D1 round trips a step, D1 store", 2, d1?.step.d1RoundTrips),
+    exactly("D1 rows written a step, ack record", 1, record?.step.d1RowsWritten),
+    exactly("D1 rows written a step, D1 store", 1, d1?.step.d1RowsWritten),
+    exactly("object rows written a short step, ack coordinator", 1, of(COORDINATOR)?.step.objectRowsWritten),
+    exactly("object rows written a short step, ack record", 1, record?.step.objectRowsWritten),
+    exactly("D1 round trips a heartbeat, coordinated", 0, record?.heartbeat.d1RoundTrips),
+  ];
+}
+
+function atMost(what: string, limit: number, above: List, below: List): Target {
+  const measured = above && below ? ratioOf(above, below) : undefined;
+  return { what, toReach: `≤ ${limit}`, measured, reached: measured && measured.median <= limit };
+}
+
+function atLeast(what: string, limit: number, above: List, below: List): Target {
+  const measured = above && below ? ratioOf(above, below) : undefined;
+  return { what, toReach: `≥ ${limit}`, measured, reached: measured && measured.median >= limit };
+}
+
+function plus(a: List, b: List): List {
+  return a && b ? sumOf(a, b) : undefined;
+}
+
+function minus(a: List, b: List): List {
+  return a && b ? differenceOf(a, b) : undefined;
+}

@@ -1,0 +1,245 @@
+/**
+ * The works: what is measured, of which subject, in which unit. A row is one number a round.
+ *
+ * Knows subjects and floors by name, and times each operation from outside.
+ */
+import type { OperationName, Operations, Subject } from "../works/protocol.ts";
+import { figureOf } from "./figures.ts";
+
+/** Carries out an operation in the Worker: a floor's, or one of history. */
+export type CallWorker = (subject: string, operation: string, params: unknown) => Promise<unknown>;
+
+export interface Row {
+  readonly subject: string;
+  readonly variant: string;
+  /** Once, before the rounds. */
+  readonly prepare?: () => Promise<void>;
+  /** Answers one number, in the work's unit. */
+  readonly measure: () => Promise<number>;
+}
+
+export interface Work {
+  readonly id: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly rows: readonly Row[];
+}
+
+export const FLOORS = {
+  line: "floor: a message to the Worker and back",
+  noop: "floor: no-op RPC to an object",
+  write: "floor: RPC + one committed write",
+  d1: "floor: one D1 write from a Worker",
+  d1ByObject: "floor: RPC + one D1 write",
+  fresh: "floor: a fresh object's first two commits",
+} as const;
+
+type FloorName = keyof typeof FLOORS;
+
+export interface WorksInput {
+  readonly subjects: readonly Subject[];
+  readonly callWorker: CallWorker;
+}
+
+export function worksOf({ subjects, callWorker }: WorksInput): Work[] {
+  const own = subjects.filter(({ name }) => !isPeer(name));
+  const local = subjects.filter(({ name }) => !isPeer(name) || name.startsWith("Workflows"));
+  return [
+    ...stepWorks(subjects, callWorker),
+    eventWork(able(subjects, "waiter"), callWorker),
+    {
+      id: "W5",
+      title: "from a resume to the first new step, over a finished prefix",
+      unit: "ms",
+      rows: [200, 1_000, 10_000].flatMap((steps) =>
+        able(steps === 200 ? subjects : own, "resume").map((subject) => resumeRow(subject, steps)),
+      ),
+    },
+    {
+      id: "W6",
+      title: "takeover: from the last commit of a worker that died to the first new step of the next",
+      unit: "ms",
+      rows: able(subjects, "takeover").flatMap(takeoverRows),
+    },
+    {
+      id: "W7",
+      title: "results of a size",
+      unit: "ms a step",
+      rows: [
+        ...runsRows(local, { runs: 1, steps: 50, bytes: 1_000, concurrent: false }, "1 KB"),
+        ...runsRows(local, { runs: 1, steps: 20, bytes: 100_000, concurrent: false }, "100 KB"),
+        ...runsRows(own, { runs: 1, steps: 2, bytes: 10_000_000, concurrent: false }, "10 MB"),
+      ],
+    },
+    historyWork(callWorker),
+  ];
+}
+
+/** W1 to W3. */
+function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[] {
+  const floors = (names: readonly FloorName[], times: number, atOnce = 1): Row[] =>
+    names.map((name) => ({
+      subject: FLOORS[name],
+      variant: "",
+      measure: async () =>
+        (await msOf(() => callWorker("floors", name, { times, atOnce }))) / (times * atOnce),
+    }));
+  const parts = ["noop", "write", "d1", "d1ByObject"] as const;
+  const small = { bytes: 20, concurrent: false };
+  return [
+    {
+      id: "W1",
+      title: "one run of 200 small steps in a row",
+      unit: "ms a step",
+      rows: [...floors(parts, 200), ...runsRows(subjects, { ...small, runs: 1, steps: 200 })],
+    },
+    {
+      id: "W2",
+      title: "50 runs at once, of 20 steps each",
+      unit: "ms a step",
+      rows: [
+        ...floors(parts, 20, 50),
+        ...runsRows(subjects, { ...small, runs: 50, steps: 20, concurrent: true }),
+      ],
+    },
+    {
+      id: "W3",
+      title: "a run of one step, from start to finish",
+      unit: "ms a run",
+      rows: [...floors(["fresh"], 20), ...runsRows(subjects, { ...small, runs: 20, steps: 1 })],
+    },
+  ];
+}
+
+function eventWork(subjects: readonly Subject[], callWorker: CallWorker): Work {
+  const floor = (name: FloorName): Row =>
+    eachAlone(FLOORS[name], () => callWorker("floors", name, { times: 1, atOnce: 1 }));
+  return {
+    id: "W4",
+    title: "from an emit to the next line of the task that waits (median of 20 events)",
+    unit: "ms",
+    rows: [floor("line"), floor("write"), ...subjects.map(waiterRow)],
+  };
+}
+
+function able(subjects: readonly Subject[], operation: OperationName): Subject[] {
+  return subjects.filter(({ lacks }) => !lacks?.includes(operation));
+}
+
+/** Whatever is not one of our stores. */
+function isPeer(name: string): boolean {
+  return !/^(coordinated|RPC binding|D1 store|memory|files)/.test(name);
+}
+
+function runsRows(subjects: readonly Subject[], params: Operations["runs"], variant = ""): Row[] {
+  const per = params.steps === 1 ? params.runs : params.runs * params.steps;
+  return subjects.map((subject) =>
+    row(subject, variant, async () => (await msOf(() => subject.call("runs", params))) / per),
+  );
+}
+
+function waiterRow(subject: Subject): Row {
+  return row(subject, "", async () => {
+    await subject.call("waiter", {});
+    const each: number[] = [];
+    for (let event = 0; event < 20; event += 1) {
+      await subject.call("waiting", {});
+      each.push(await msOf(() => subject.call("emit", {})));
+    }
+    await subject.call("unwait", {});
+    return figureOf(each).median;
+  });
+}
+
+/** One message each, as an emit is. */
+function eachAlone(subject: string, call: () => Promise<unknown>): Row {
+  return {
+    subject,
+    variant: "",
+    measure: async () => {
+      const each: number[] = [];
+      for (let i = 0; i < 20; i += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        each.push(await msOf(call));
+      }
+      return figureOf(each).median;
+    },
+  };
+}
+
+function resumeRow(subject: Subject, steps: number): Row {
+  const measured = row(subject, `${steps.toLocaleString("en")} steps`, async () => {
+    const ms = await msOf(() => subject.call("resume", { steps }));
+    await subject.call("rest", {});
+    return ms;
+  });
+  return { ...measured, prepare: () => settled(subject, () => subject.call("prefix", { steps })) };
+}
+
+function takeoverRows(subject: Subject): Row[] {
+  const leaseMs = 1_000;
+  return [true, false].map((restarted) =>
+    row(
+      subject,
+      restarted ? "the same worker, restarted" : `another worker, lease ${leaseMs} ms`,
+      async () => {
+        await subject.call("die", { leaseMs });
+        const ms = await msOf(() => subject.call("takeover", { leaseMs, restarted }));
+        await subject.call("rest", {});
+        return ms;
+      },
+    ),
+  );
+}
+
+function historyWork(callWorker: CallWorker): Work {
+  const ask =
+    (operation: string, times: number): Row["measure"] =>
+    async () =>
+      (await msOf(() => callWorker("history", operation, { times }))) / times;
+  const asked: readonly (readonly [string, string, number])[] = [
+    ["list: the newest 50", "list", 20],
+    ["list: the failed ones of a project", "listByProject", 20],
+    ["get", "get", 50],
+    ["steps of a run", "steps", 50],
+    ["stats of the last 24 hours", "stats", 3],
+  ];
+  const rows = asked.map(([subject, operation, times]): Row => ({
+    subject,
+    variant: "",
+    measure: ask(operation, times),
+  }));
+  const [first, ...rest] = rows;
+  if (first === undefined) return { id: "W8", title: "", unit: "", rows };
+  return {
+    id: "W8",
+    title: "history over 100,000 runs",
+    unit: "ms a call",
+    rows: [{ ...first, prepare: () => seedHistory(callWorker) }, ...rest],
+  };
+}
+
+async function seedHistory(callWorker: CallWorker): Promise<void> {
+  await callWorker("history", "seed", { runs: 100_000 });
+  for (;;) {
+    const { done } = (await callWorker("history", "rollUp", {})) as { done: boolean };
+    if (done) return;
+  }
+}
+
+/** A row whose subject is left with nothing to do. */
+function row(subject: Subject, variant: string, measure: () => Promise<number>): Row {
+  return { subject: subject.name, variant, measure: () => settled(subject, measure) };
+}
+
+async function settled<T>(subject: Subject, work: () => Promise<T>): Promise<T> {
+  const value = await work();
+  await subject.call("settle", {});
+  return value;
+}
+
+async function msOf(work: () => Promise<unknown>): Promise<number> {
+  const since = performance.now();
+  await work();
+  return performance.now() - since;
+}

@@ -1,0 +1,36 @@
+/** The bindings of the benchmark's Worker, as lib/runtime.ts makes them. */
+import type { CoordinatorNamespaceLike } from "../../src/stores/coordinated/wire.ts";
+
+export interface BenchEnv {
+  DB: D1Database;
+  RUNS: CoordinatorNamespaceLike;
+  /** The same objects, counting what they write. */
+  COUNTED_RUNS: CoordinatorNamespaceLike;
+  /** RunService of the other Worker. */
+  RUNS_SERVICE: object;
+  FLOORS: Named<FloorMethods>;
+  MARKS: Named<MarksMethods>;
+  WORKFLOW: Workflow<WorkflowParams>;
+}
+
+export type WorkflowParams =
+  | { readonly kind: "steps"; readonly steps: number; readonly bytes: number }
+  | { readonly kind: "waiter" }
+  | { readonly kind: "prefix"; readonly steps: number };
+
+export interface FloorMethods {
+  noop(): Promise<number>;
+  write(): Promise<number>;
+  writeToD1(): Promise<void>;
+}
+
+export interface MarksMethods {
+  reach(mark: string): Promise<void>;
+  reached(mark: string): Promise<void>;
+  forget(mark: string): Promise<void>;
+}
+
+/** A namespace of objects that have these methods. */
+interface Named<Methods> {
+  getByName(name: string): Methods;
+}

@@ -1,0 +1,198 @@
+/**
+ * What a step and a run cost, counted at the database, the object's storage and the stub, by wrapping them from outside:
+ * figures that do not depend on the machine. The clock stands still, so that nothing gathers unless a test moves it.
+ */
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Counts } from "../../bench/counts/counters.ts";
+import {
+  costOf,
+  countedDatabase,
+  countedNamespace,
+  countStorage,
+  noCounts,
+} from "../../bench/counts/counters.ts";
+import type { Clock } from "../../src/contract/clock.ts";
+import { systemClock } from "../../src/contract/clock.ts";
+import type { DurableRunStore } from "../../src/contract/types.ts";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
+import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
+import { aRun, aStep } from "../../src/testing/harness.ts";
+import { store as lagStore } from "./coordinator-world.ts";
+import { faults, resetFaults } from "./faults.ts";
+
+const STEPS = 32;
+
+/** Under "record", every 16th revision saves how far D1 has come; a begin and a completion are two. */
+const WATERMARKS = (2 * STEPS) / 16;
+
+/** Stands still until it is moved. Sleepers look for themselves, as a timer belongs to the object that set it. */
+class StandingClock implements Clock {
+  #now = Date.now();
+
+  now(): number {
+    return this.#now;
+  }
+
+  advance(ms: number): void {
+    this.#now += ms;
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    const due = this.#now + ms;
+    while (this.#now < due) await systemClock.sleep(2, signal);
+  }
+}
+
+let clock: StandingClock;
+let counts: Counts;
+
+beforeEach(() => {
+  clock = new StandingClock();
+  counts = noCounts();
+  const mine = counts;
+  faults.clock = clock;
+  faults.wrap = (db) => countedDatabase(db, mine);
+});
+
+afterEach(() => resetFaults());
+
+interface Held {
+  readonly runId: string;
+  readonly fence: number;
+}
+
+/** The store, and a run in it that has one step, so that what is counted is the steady state. */
+async function begun(store: DurableRunStore): Promise<Held> {
+  const input = aRun();
+  const { fence = 0 } = await store.startOrResume(input);
+  const held = { runId: input.runId, fence };
+  await aShortStep(store, held, 0);
+  return held;
+}
+
+async function coordinated(ack: AckPolicy): Promise<{ store: DurableRunStore; held: Held }> {
+  const store = new CoordinatedDurableRunStore(countedNamespace(env.RUNS, counts), { ack });
+  const held = await begun(store);
+  await runInDurableObject(env.RUNS.getByName(held.runId), (_object, { storage }) =>
+    countStorage(storage, counts),
+  );
+  await recorded(held);
+  return { store, held };
+}
+
+async function aShortStep(store: DurableRunStore, held: Held, stepIndex: number): Promise<void> {
+  await store.beginStep(aStep(held.runId, stepIndex, { fence: held.fence }));
+  await store.completeStep({ ...held, stepIndex, result: "small" });
+}
+
+async function shortSteps(store: DurableRunStore, held: Held): Promise<Counts> {
+  const before = { ...counts };
+  for (let stepIndex = 1; stepIndex <= STEPS; stepIndex += 1) await aShortStep(store, held, stepIndex);
+  return costOf(before, counts);
+}
+
+/** Moves the clock until D1 holds all, over a stub that is not counted. */
+async function recorded({ runId }: Held): Promise<void> {
+  do {
+    clock.advance(100);
+    await systemClock.sleep(10);
+  } while ((await lagStore().lag(runId)) > 0);
+}
+
+describe("CoordinatedDurableRunStore, ack: record,", () => {
+  it("takes one D1 round trip, one D1 row, two RPC calls and one object row a short step, watermarks apart", async () => {
+    const { store, held } = await coordinated("record");
+    const cost = await shortSteps(store, held);
+    expect(cost.d1RoundTrips / STEPS).toBe(1);
+    expect(cost.d1RowsWritten / STEPS).toBe(1);
+    expect(cost.rpcCalls / STEPS).toBe(2);
+    expect(cost.alarmsSet).toBe(0);
+    expect(cost.objectRowsWritten).toBe(STEPS + WATERMARKS);
+  });
+});
+
+describe("CoordinatedDurableRunStore, ack: coordinator,", () => {
+  it("takes one object row a short step, and D1 hears of them all in one round trip and one row each", async () => {
+    const { store, held } = await coordinated("coordinator");
+    const cost = await shortSteps(store, held);
+    expect(cost.objectRowsWritten / STEPS).toBe(1);
+    expect(cost.rpcCalls / STEPS).toBe(2);
+    expect(cost.d1RoundTrips).toBe(0);
+    const before = { ...counts };
+    await recorded(held);
+    const later = costOf(before, counts);
+    expect(later.d1RoundTrips).toBe(1);
+    expect(later.d1RowsWritten / STEPS).toBe(1);
+  });
+});
+
+describe.each(["coordinator", "record"] as const)("CoordinatedDurableRunStore, ack: %s,", (ack) => {
+  it("takes two object rows for a step that is seen running", async () => {
+    const { store, held } = await coordinated(ack);
+    const before = { ...counts };
+    await store.beginStep(aStep(held.runId, 1, { fence: held.fence }));
+    await recorded(held);
+    expect(costOf(before, counts).objectRowsWritten).toBe(1);
+    await store.completeStep({ ...held, stepIndex: 1, result: "small" });
+    expect(costOf(before, counts).objectRowsWritten).toBe(2);
+    await recorded(held);
+    expect(costOf(before, counts).d1RowsWritten).toBe(2);
+  });
+
+  it("makes no D1 traffic by the heartbeats of an idle lease", async () => {
+    const { store, held } = await coordinated(ack);
+    const before = { ...counts };
+    for (let beat = 0; beat < 5; beat += 1) {
+      clock.advance(10_000);
+      expect(await store.renewLease({ ...held, workerId: "worker-1" })).toMatchObject({ ok: true });
+    }
+    await recorded(held);
+    const cost = costOf(before, counts);
+    expect(cost.rpcCalls).toBe(5);
+    expect(cost.objectRowsWritten).toBe(5);
+    expect([cost.d1RoundTrips, cost.d1RowsRead, cost.d1RowsWritten]).toEqual([0, 0, 0]);
+  });
+});
+
+describe("D1DurableRunStore", () => {
+  it("takes two D1 round trips and two D1 rows a step: it keeps begin and completion apart", async () => {
+    const store = new D1DurableRunStore(countedDatabase(env.DB, counts));
+    const cost = await shortSteps(store, await begun(store));
+    expect(cost.d1RoundTrips / STEPS).toBe(2);
+    expect(cost.d1RowsWritten / STEPS).toBe(2);
+    expect([cost.rpcCalls, cost.objectRowsWritten, cost.alarmsSet]).toEqual([0, 0, 0]);
+  });
+});
+
+describe("a whole run of short steps, from its claim to its end", () => {
+  async function wholeRun(store: DurableRunStore): Promise<Counts> {
+    const input = aRun();
+    const { fence = 0 } = await store.startOrResume(input);
+    const held = { runId: input.runId, fence };
+    await shortSteps(store, held);
+    await store.endRun({ ...held, workerId: "worker-1", status: "completed" });
+    return costOf(noCounts(), counts);
+  }
+
+  it("adds three D1 round trips under ack: record, for its look at D1, its claim and its end", async () => {
+    const namespace = countedNamespace(env.RUNS, counts);
+    const cost = await wholeRun(new CoordinatedDurableRunStore(namespace, { ack: "record" }));
+    expect(cost.d1RoundTrips).toBe(STEPS + 3);
+    expect(cost.rpcCalls).toBe(2 * STEPS + 2);
+  });
+
+  it("waits for one D1 round trip under ack: coordinator, its look at D1", async () => {
+    const namespace = countedNamespace(env.RUNS, counts);
+    const cost = await wholeRun(new CoordinatedDurableRunStore(namespace, { ack: "coordinator" }));
+    expect(cost.d1RoundTrips).toBe(1);
+    expect(cost.rpcCalls).toBe(2 * STEPS + 2);
+  });
+
+  it("adds four D1 round trips over the D1 store", async () => {
+    const cost = await wholeRun(new D1DurableRunStore(countedDatabase(env.DB, counts)));
+    expect(cost.d1RoundTrips).toBe(2 * STEPS + 4);
+  });
+});
