@@ -1,7 +1,7 @@
 /**
  * connectRuns: another Worker's runs as a store here, over a service binding to its RunService.
  *
- * The coordinated store, over stubs that call the service: one client, which repeats what is safe to repeat (R20), and
+ * The coordinated store, over sessions with the service: one client, which repeats what is safe to repeat (R20), and
  * which makes typed errors of what is answered.
  */
 import type { Clock } from "../contract/clock.ts";
@@ -12,13 +12,9 @@ import type { RunHistoryReads } from "../history/types.ts";
 import type { RetryOptions } from "../stores/coordinated/retry.ts";
 import { callFresh } from "../stores/coordinated/retry.ts";
 import { CoordinatedDurableRunStore } from "../stores/coordinated/store.ts";
-import type {
-  AckPolicy,
-  CoordinatorLike,
-  CoordinatorNamespaceLike,
-  Envelope,
-} from "../stores/coordinated/wire.ts";
-import type { RunServiceMethods, ServiceEnvelope } from "./wire.ts";
+import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike } from "../stores/coordinated/wire.ts";
+import { Sessions } from "./sessions.ts";
+import type { RunServiceMethods } from "./wire.ts";
 import { HISTORY_READ_NAMES } from "./wire.ts";
 
 export interface ConnectOptions {
@@ -32,14 +28,27 @@ export interface ConnectOptions {
 /**
  * The runs of another Worker: the whole contract, `lag`, and history. What the binding's props do not allow rejects with
  * `forbidden`; props that are not understood make every call reject with `invalid_input`.
+ *
+ * Its calls share a session with the service, which belongs to the request that opened it, so take a store for each
+ * request. It ends with `close`, or with the request.
  */
 export class ConnectedRuns extends CoordinatedDurableRunStore {
   /** Reads of D1, which wake no object. As late as D1 is: see `lag`. */
   readonly history: RunHistoryReads;
 
+  readonly #sessions: Sessions;
+
   constructor(service: RunServiceMethods, options: ConnectOptions = {}) {
-    super(coordinatorsBehind(service), options);
-    this.history = historyBehind(service, options);
+    const sessions = new Sessions(service, options.clock ?? systemClock);
+    super(coordinatorsBehind(sessions), options);
+    this.#sessions = sessions;
+    this.history = historyBehind(sessions, options);
+  }
+
+  /** Lets go of the session with the service; calls under way are not disturbed. A later call opens another. */
+  override async close(): Promise<void> {
+    await super.close();
+    this.#sessions.close();
   }
 }
 
@@ -60,42 +69,34 @@ export function connectRuns(binding: object, options: ConnectOptions = {}): Conn
   return new ConnectedRuns(binding as RunServiceMethods, options);
 }
 
-function coordinatorsBehind(service: RunServiceMethods): CoordinatorNamespaceLike {
+function coordinatorsBehind(sessions: Sessions): CoordinatorNamespaceLike {
   return {
     getByName: (runId): CoordinatorLike => ({
-      submit: (message) => heard(service.submit(message)),
-      readRun: () => heard(service.readRun(runId)),
-      readStep: (stepIndex) => heard(service.readStep(runId, stepIndex)),
-      readSteps: (from) => heard(service.readSteps(runId, from)),
-      readEvent: (key) => heard(service.readEvent(runId, key)),
-      readManifest: () => heard(service.readManifest(runId)),
-      waitForEvent: (key, timeoutMs) => heard(service.waitForEvent(runId, key, timeoutMs)),
-      watchLease: (fence, timeoutMs) => heard(service.watchLease(runId, fence, timeoutMs)),
-      lag: () => heard(service.lag(runId)),
-      readBody: (ref, first) => heard(service.readBody(runId, ref, first)),
+      submit: (message) => sessions.call((session) => session.submit(message)),
+      readRun: () => sessions.call((session) => session.readRun(runId)),
+      readStep: (stepIndex) => sessions.call((session) => session.readStep(runId, stepIndex)),
+      readSteps: (from) => sessions.call((session) => session.readSteps(runId, from)),
+      readEvent: (key) => sessions.call((session) => session.readEvent(runId, key)),
+      readManifest: () => sessions.call((session) => session.readManifest(runId)),
+      waitForEvent: (key, timeoutMs) =>
+        sessions.call((session) => session.waitForEvent(runId, key, timeoutMs)),
+      watchLease: (fence, timeoutMs) =>
+        sessions.call((session) => session.watchLease(runId, fence, timeoutMs)),
+      lag: () => sessions.call((session) => session.lag(runId)),
+      readBody: (ref, first) => sessions.call((session) => session.readBody(runId, ref, first)),
     }),
   };
 }
 
-/** What befell the object behind the service, thrown as a stub of the object would throw it. */
-async function heard<T>(answer: Promise<ServiceEnvelope<T>>): Promise<Envelope<T>> {
-  const envelope = await answer;
-  if (envelope.ok || envelope.fault === undefined) return envelope;
-  const mark = envelope.fault === "overloaded" ? { overloaded: true } : { retryable: true };
-  throw Object.assign(new Error(envelope.error.message), mark);
-}
-
-function historyBehind(
-  service: RunServiceMethods,
-  { clock = systemClock, retry }: ConnectOptions,
-): RunHistoryReads {
+function historyBehind(sessions: Sessions, { clock = systemClock, retry }: ConnectOptions): RunHistoryReads {
   const reads = HISTORY_READ_NAMES.map((name) => {
     const read = async (...args: unknown[]): Promise<unknown> => {
       const text = toJsonText(
         "arguments",
         args.map((arg) => arg ?? null),
       );
-      const answer = await callFresh(() => heard(service.history(name, text)), clock, retry);
+      const ask = () => sessions.call((session) => session.history(name, text));
+      const answer = await callFresh(ask, clock, retry);
       if (!answer.ok) throw errorFromData(answer.error);
       return answer.value === null
         ? undefined

@@ -143,8 +143,10 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     try {
       return await work(grantOf(this.#props));
     } catch (error) {
-      const fault = isOutOfSubrequests(error) ? "transient" : classifyFault(error);
-      if (error instanceof DurableRunError) return { ok: false, error: dataOf(error) };
+      const isSpent = isOutOfSubrequests(error);
+      if (error instanceof DurableRunError && !isSpent) return { ok: false, error: dataOf(error) };
+      // Another session has subrequests of its own.
+      const fault = isSpent ? "transient" : classifyFault(error);
       if (fault === "defect") throw error;
       const message = error instanceof Error ? error.message : String(error);
       return { ok: false, error: { code: "store_unavailable", message }, fault };

@@ -13,6 +13,8 @@ declare namespace Cloudflare {
     RUNS_OF_A_FOR_READING: object;
     RUNS_ACROSS: DurableObjectNamespace<import("./worker.ts").RunCoordinator>;
     RPC_CONSUMER: Fetcher;
+    RUNS_COUNTED: object;
+    SHARED_STORE: Service<typeof import("./rpc-runs.ts").SharedStore>;
     RUNS_WORLD: Service<typeof import("./rpc-runs.ts").World>;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }

@@ -1,12 +1,12 @@
 /**
- * Every way to a run over the binding: each method of the contract, and each of the service itself with each request of the
+ * Every way to a run over the binding: each method of the contract, and each of a session with each request of the
  * ledger. The tables are typed by what they cover, so that something new does not compile until it is here, too.
  */
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { newRequestId, newRunId } from "../../src/identity.ts";
 import type { Op, Request, RequestOf } from "../../src/ledger/requests.ts";
 import type { ConnectedRuns } from "../../src/service/connect-runs.ts";
-import type { RunServiceMethods } from "../../src/service/wire.ts";
+import type { RunSessionMethods } from "../../src/service/wire.ts";
 import type { Envelope, WireMessage } from "../../src/stores/coordinated/wire.ts";
 import * as requests from "../../src/stores/to-request.ts";
 import { aStep, MANIFEST } from "../../src/testing/harness.ts";
@@ -86,18 +86,18 @@ export function messageOf(request: Request, more: Partial<WireMessage> = {}): Wi
   return { v: 1, ack: "record", request, ...more } as WireMessage;
 }
 
-type Raw = (service: RunServiceMethods, run: Target, ref: string) => Promise<Envelope<unknown>>;
+type Raw = (session: RunSessionMethods, run: Target, ref: string) => Promise<Envelope<unknown>>;
 
-export const rawReads: Record<Exclude<keyof RunServiceMethods, "submit" | "history">, Raw> = {
-  readRun: (service, { runId }) => service.readRun(runId),
-  readStep: (service, { runId }) => service.readStep(runId, 0),
-  readSteps: (service, { runId }) => service.readSteps(runId, 0),
-  readEvent: (service, { runId }) => service.readEvent(runId, "secret"),
-  readManifest: (service, { runId }) => service.readManifest(runId),
-  waitForEvent: (service, { runId }) => service.waitForEvent(runId, "secret", 10),
-  watchLease: (service, { runId, fence }) => service.watchLease(runId, fence, 10),
-  lag: (service, { runId }) => service.lag(runId),
-  readBody: (service, { runId }, ref) => service.readBody(runId, ref, 0),
+export const rawReads: Record<Exclude<keyof RunSessionMethods, "submit" | "history">, Raw> = {
+  readRun: (session, { runId }) => session.readRun(runId),
+  readStep: (session, { runId }) => session.readStep(runId, 0),
+  readSteps: (session, { runId }) => session.readSteps(runId, 0),
+  readEvent: (session, { runId }) => session.readEvent(runId, "secret"),
+  readManifest: (session, { runId }) => session.readManifest(runId),
+  waitForEvent: (session, { runId }) => session.waitForEvent(runId, "secret", 10),
+  watchLease: (session, { runId, fence }) => session.watchLease(runId, fence, 10),
+  lag: (session, { runId }) => session.lag(runId),
+  readBody: (session, { runId }, ref) => session.readBody(runId, ref, 0),
 };
 
 export function claimOf({ runId, workerId, projectId }: Target) {

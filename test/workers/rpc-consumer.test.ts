@@ -2,13 +2,12 @@
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { newRunId } from "../../src/identity.ts";
-import { connectRuns } from "../../src/service/connect-runs.ts";
 import { MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { wait } from "./coordinator-world.ts";
-import { clockOfRuns } from "./rpc-world.ts";
+import { clockOfRuns, runsOver } from "./rpc-world.ts";
 
 const ITEMS = ["one", "two", "three", "four"];
-const all = connectRuns(env.RUNS_SERVICE);
+const all = runsOver(env.RUNS_SERVICE);
 
 function post(runId: string, signal?: AbortSignal): Promise<Response> {
   const body = JSON.stringify({ items: ITEMS });

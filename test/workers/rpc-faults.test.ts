@@ -7,24 +7,25 @@ import { newRunId } from "../../src/identity.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import type { DurableContext } from "../../src/runner/types.ts";
 import type { ConnectedRuns } from "../../src/service/connect-runs.ts";
-import { connectRuns } from "../../src/service/connect-runs.ts";
 import type { RunServiceProps } from "../../src/service/props.ts";
 import { RunService } from "../../src/service/run-service.ts";
-import type { RunServiceMethods } from "../../src/service/wire.ts";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { MANIFEST } from "../../src/testing/harness.ts";
 import { wait } from "./coordinator-world.ts";
+import { around, runsOver, sessionOf } from "./rpc-world.ts";
 
-const service = env.RUNS_SERVICE as RunServiceMethods;
+const session = sessionOf(env.RUNS_SERVICE);
+
+const SPENT = { message: "as the runtime would say it: Too many subrequests by single Worker invocation" };
 
 test("a reset of the object reaches the caller as a fault that may be repeated", async () => {
   const runId = newRunId();
-  await service.readRun(runId);
-  const held = service.waitForEvent(runId, "never", 20_000);
+  await session.readRun(runId);
+  const held = session.waitForEvent(runId, "never", 20_000);
   await wait(50);
   await abortAllDurableObjects();
   expect(await held).toMatchObject({ ok: false, error: { code: "store_unavailable" }, fault: "transient" });
-  expect(await service.readRun(runId)).toEqual({ ok: true, value: null });
+  expect(await session.readRun(runId)).toEqual({ ok: true, value: null });
 });
 
 test.each([
@@ -32,6 +33,7 @@ test.each([
   ["is repeated when the connection was lost", { retryable: true }, 3, "store_unavailable"],
   ["is left alone when it is overloaded", { overloaded: true, retryable: true }, 1, "store_unavailable"],
   ["is not called again when it is defect", {}, 1, undefined],
+  ["is called on a fresh session when one may call no more", SPENT, 3, "store_unavailable"],
 ])("an object behind the service %s", async (_what, flags, calls, code) => {
   let called = 0;
   const fail = async (): Promise<never> => {
@@ -40,7 +42,7 @@ test.each([
   };
   const RUNS = { getByName: () => ({ readRun: fail, submit: fail }) };
   const ctx = { props: {} } as unknown as ExecutionContext<RunServiceProps>;
-  const store = connectRuns(new RunService(ctx, { RUNS, DB: env.DB }), { retry: { attempts: 3, baseMs: 1 } });
+  const store = runsOver(new RunService(ctx, { RUNS, DB: env.DB }), { retry: { attempts: 3, baseMs: 1 } });
   for (const call of [() => store.loadRun("r"), () => store.cancelRun("r")]) {
     called = 0;
     const error = (await call().catch((thrown: unknown) => thrown)) as Error & { code?: string };
@@ -51,7 +53,7 @@ test.each([
 });
 
 test("a held wait goes on over a reset, and hears of the event", async () => {
-  const store = connectRuns(env.RUNS_SERVICE);
+  const store = runsOver(env.RUNS_SERVICE);
   const runId = newRunId();
   const waiting = store.waitForEvent({ runId, key: "k", timeoutMs: 20_000 });
   await wait(50);
@@ -66,7 +68,7 @@ test("objects that are reset under load lose no acknowledged step, and no such s
   const faults: string[] = [];
   const acknowledged = new Set<string>();
   const repeated: string[] = [];
-  const store = noting(connectRuns(counting(faults), { retry: { attempts: 10 } }), acknowledged);
+  const store = noting(runsOver(counting(faults), { retry: { attempts: 10 } }), acknowledged);
   const task =
     (runId: string) =>
     async (ctx: DurableContext): Promise<number[]> => {
@@ -108,7 +110,7 @@ test("objects that are reset under load lose no acknowledged step, and no such s
   expect(repeated).toEqual([]);
   expect(acknowledged.size).toBe(RUNS * STEPS);
   for (const runId of runIds) {
-    expect(await connectRuns(env.RUNS_SERVICE).loadRun(runId)).toMatchObject({ status: "completed" });
+    expect(await runsOver(env.RUNS_SERVICE).loadRun(runId)).toMatchObject({ status: "completed" });
     const query = "SELECT status FROM durable_steps WHERE run_id = ?1";
     const { results: rows } = await env.DB.prepare(query).bind(runId).all();
     expect(rows).toEqual(Array.from({ length: STEPS }, () => ({ status: "completed" })));
@@ -119,10 +121,10 @@ test("the class itself, bound by script_name, is another way to the same runs, w
   const direct = new CoordinatedDurableRunStore(env.RUNS_ACROSS);
   const runId = newRunId();
   const manifest = { ...MANIFEST, projectId: "project-a" };
-  await connectRuns(env.RUNS_OF_A).startOrResume({ runId, workerId: "worker-1", manifest });
+  await runsOver(env.RUNS_OF_A).startOrResume({ runId, workerId: "worker-1", manifest });
   expect(await direct.loadRun(runId)).toMatchObject({ projectId: "project-a", status: "running" });
   await direct.cancelRun(runId);
-  expect(await connectRuns(env.RUNS_OF_A).loadRun(runId)).toMatchObject({ status: "cancelled" });
+  expect(await runsOver(env.RUNS_OF_A).loadRun(runId)).toMatchObject({ status: "cancelled" });
 });
 
 /** Notes which steps were acknowledged as complete. */
@@ -138,15 +140,10 @@ function noting(store: ConnectedRuns, acknowledged: Set<string>): ConnectedRuns 
 
 /** The binding, with the faults that its calls meet noted. */
 function counting(faults: string[]): object {
-  type Methods = Record<string | symbol, (...args: unknown[]) => Promise<unknown>>;
-  return new Proxy(env.RUNS_SERVICE as Methods, {
-    get:
-      (methods, method) =>
-      async (...args: unknown[]) => {
-        const answer = await methods[method]?.(...args);
-        const { fault } = answer as { fault?: string };
-        if (fault !== undefined) faults.push(fault);
-        return answer;
-      },
+  return around(env.RUNS_SERVICE, async (call) => {
+    const answer = await call();
+    const { fault } = answer as { fault?: string };
+    if (fault !== undefined) faults.push(fault);
+    return answer;
   });
 }

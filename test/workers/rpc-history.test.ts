@@ -5,13 +5,13 @@ import { RunHistory } from "../../src/history/run-history.ts";
 import type { RunHistoryReads } from "../../src/history/types.ts";
 import { newRunId } from "../../src/identity.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
-import { connectRuns } from "../../src/service/connect-runs.ts";
-import type { HistoryRead, RunServiceMethods } from "../../src/service/wire.ts";
+import type { HistoryRead } from "../../src/service/wire.ts";
 import { HISTORY_READ_NAMES } from "../../src/service/wire.ts";
 import { MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { runsOver, sessionOf } from "./rpc-world.ts";
 
-const all = connectRuns(env.RUNS_SERVICE);
-const mine = connectRuns(env.RUNS_OF_A);
+const all = runsOver(env.RUNS_SERVICE);
+const mine = runsOver(env.RUNS_OF_A);
 /** Two bytes a character on the wire as a string, three in UTF-8. */
 const LARGE = "€".repeat(1_500_000);
 const FOREIGN = "project-b";
@@ -60,7 +60,7 @@ describe.each(Object.entries(calls))("%s", (_name, call) => {
     expect(direct).toBeDefined();
     const plain: unknown = JSON.parse(JSON.stringify(direct));
     expect(await call(all.history, ownRun)).toEqual(plain);
-    expect(await call(connectRuns(env.RUNS_FOR_READING).history, ownRun)).toEqual(plain);
+    expect(await call(runsOver(env.RUNS_FOR_READING).history, ownRun)).toEqual(plain);
   });
 
   test("tells a binding of one project of that one alone", async () => {
@@ -108,14 +108,14 @@ test("errors are typed, and name the field", async () => {
 });
 
 test("only what is on the list can be called, with arguments that are a list", async () => {
-  const service = env.RUNS_SERVICE as RunServiceMethods;
+  const session = sessionOf(env.RUNS_SERVICE);
   const names = ["purge", "rollUp", "constructor", "__proto__", "toString", "bookmark", 7, undefined];
   for (const name of names as HistoryRead[]) {
-    const answer = await service.history(name, "[]");
+    const answer = await session.history(name, "[]");
     expect(answer).toMatchObject({ ok: false, error: { code: "invalid_input", field: "name" } });
   }
   for (const args of ["", "{", "7", '{"limit":1}', "null"]) {
-    const answer = await service.history("list", args);
+    const answer = await session.history("list", args);
     expect(answer).toMatchObject({ ok: false, error: { code: "invalid_input", field: "args" } });
   }
 });

@@ -1,12 +1,11 @@
 /** What a binding's props promise: whoever is bound to one project neither sees nor touches another's runs, by any method. */
-import { env, exports } from "cloudflare:workers";
+import { env, exports, RpcTarget, WorkerEntrypoint } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import type { Op } from "../../src/ledger/requests.ts";
-import { connectRuns } from "../../src/service/connect-runs.ts";
 import type { RunServiceProps } from "../../src/service/props.ts";
 import { RunService } from "../../src/service/run-service.ts";
-import type { RunServiceMethods } from "../../src/service/wire.ts";
+import { RunSession } from "../../src/service/run-session.ts";
 import type { CoordinatorReads } from "../../src/stores/coordinated/wire.ts";
 import { LedgerStore } from "../../src/stores/ledger-store.ts";
 import { aStep, refusalOf } from "../../src/testing/harness.ts";
@@ -14,15 +13,14 @@ import { wait } from "./coordinator-world.ts";
 import { resetFaults } from "./faults.ts";
 import type { Target } from "./rpc-calls.ts";
 import { claimOf, contractCalls, messageOf, rawReads, requestsOf } from "./rpc-calls.ts";
+import { runsOver, sessionOf } from "./rpc-world.ts";
 
 afterEach(resetFaults);
-
-const methods = (binding: object): RunServiceMethods => binding as RunServiceMethods;
 
 /** The projects of second-workers.ts. */
 const OWN = "project-a";
 const FOREIGN = "project-b";
-const ALL = connectRuns(env.RUNS_SERVICE);
+const ALL = runsOver(env.RUNS_SERVICE);
 /** Longer than the test may take: whoever is not woken fails it. */
 const HELD_MS = 60_000;
 /** Above what lies in its row, so that there is a body to be read. */
@@ -55,18 +53,22 @@ let ref: string;
 let before: unknown;
 beforeAll(async () => {
   victim = await aRunOf(FOREIGN);
-  const step = await methods(env.RUNS_SERVICE).readStep(victim.runId, 0);
+  const step = await sessionOf(env.RUNS_SERVICE).readStep(victim.runId, 0);
   ref = step.ok && step.value?.result && "ref" in step.value.result ? step.value.result.ref : "";
   expect(ref).not.toBe("");
   before = await everythingOf(victim);
 });
 
 describe("the tables of calls", () => {
-  test("have every method of the service and of the store", () => {
-    const service = Object.getOwnPropertyNames(RunService.prototype);
-    expect(service.toSorted()).toEqual(
+  test("have every method of the service, of its session and of the store", () => {
+    // A service that can only open sessions has nothing else to be covered.
+    expect(Object.getOwnPropertyNames(RunService.prototype).toSorted()).toEqual(["constructor", "open"]);
+    expect(Object.getPrototypeOf(RunService)).toBe(WorkerEntrypoint);
+    const session = Object.getOwnPropertyNames(RunSession.prototype);
+    expect(session.toSorted()).toEqual(
       ["constructor", "submit", "history", ...Object.keys(rawReads)].toSorted(),
     );
+    expect(Object.getPrototypeOf(RunSession)).toBe(RpcTarget);
     const store = new Set([
       ...Object.getOwnPropertyNames(LedgerStore.prototype),
       ...Object.getOwnPropertyNames(Object.getPrototypeOf(Object.getPrototypeOf(ALL)) as object),
@@ -78,8 +80,8 @@ describe("the tables of calls", () => {
 });
 
 describe("a binding of one project, and a run of another", () => {
-  const own = connectRuns(env.RUNS_OF_A);
-  const service = methods(env.RUNS_OF_A);
+  const own = runsOver(env.RUNS_OF_A);
+  const session = sessionOf(env.RUNS_OF_A);
 
   test.each(Object.entries(contractCalls))("%s is forbidden, and changes nothing", async (_name, call) => {
     expect(await refusalOf(() => call(own, victim))).toBe("forbidden");
@@ -93,10 +95,10 @@ describe("a binding of one project, and a run of another", () => {
     "the request %s is forbidden, whatever project it says it is for",
     async (_op, requestOf) => {
       for (const more of [{}, { projectId: FOREIGN }, { v: 2, projectId: FOREIGN }] as const) {
-        const answer = await service.submit(messageOf(requestOf(victim), more));
+        const answer = await session.submit(messageOf(requestOf(victim), more));
         expect(answer).toMatchObject({ ok: false, error: { code: "forbidden" } });
         const disguised = requestOf({ ...victim, projectId: OWN });
-        const second = await service.submit(messageOf(disguised, more));
+        const second = await session.submit(messageOf(disguised, more));
         expect(second).toMatchObject({ ok: false, error: { code: "forbidden" } });
       }
       expect(await everythingOf(victim)).toEqual(before);
@@ -105,10 +107,10 @@ describe("a binding of one project, and a run of another", () => {
 
   test.each(Object.entries(rawReads))("the read %s is forbidden", async (name, read) => {
     const forbidden = { ok: false, error: { code: "forbidden" } };
-    expect(await read(service, victim, ref)).toMatchObject(forbidden);
-    expect(await read(methods(env.RUNS_OF_B), victim, ref)).toMatchObject({ ok: true });
+    expect(await read(session, victim, ref)).toMatchObject(forbidden);
+    expect(await read(sessionOf(env.RUNS_OF_B), victim, ref)).toMatchObject({ ok: true });
     // A scope that the caller adds is not heard.
-    const raw = service as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+    const raw = session as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
     const asked = (...args: unknown[]) => raw[name]?.(victim.runId, ...args);
     const args: Record<string, unknown[]> = {
       readStep: [0],
@@ -136,7 +138,7 @@ describe("a binding of one project, and a run of another", () => {
 });
 
 describe("a binding of one project, and a run that does not exist", () => {
-  const own = connectRuns(env.RUNS_OF_A);
+  const own = runsOver(env.RUNS_OF_A);
   const none = (): Target => ({ runId: newRunId(), projectId: OWN, workerId: "worker-1", fence: 1 });
 
   test("may begin it for its own project only, and then do all", async () => {
@@ -162,11 +164,11 @@ describe("a binding of one project, and a run that does not exist", () => {
     expect(await own.loadRun(runId)).toBeUndefined();
     expect(await own.watchLease({ runId, fence: 1, timeoutMs: 0 })).toEqual({ held: false });
     expect(await own.lag(runId)).toBe(0);
-    const event = await methods(env.RUNS_SERVICE).readEvent(runId, "secret");
+    const event = await sessionOf(env.RUNS_SERVICE).readEvent(runId, "secret");
     const bodyRef = event.ok && event.value && "ref" in event.value.payload ? event.value.payload.ref : "";
-    const body = await methods(env.RUNS_OF_A).readBody(runId, bodyRef, 0);
+    const body = await sessionOf(env.RUNS_OF_A).readBody(runId, bodyRef, 0);
     expect(body).toMatchObject({ ok: false, error: { code: "run_not_found" } });
-    expect(await methods(env.RUNS_SERVICE).readBody(runId, bodyRef, 0)).toMatchObject({ ok: true });
+    expect(await sessionOf(env.RUNS_SERVICE).readBody(runId, bodyRef, 0)).toMatchObject({ ok: true });
   });
 
   test("is told of an earlier event, if it waits for it, when the run begins for its project", async () => {
@@ -193,7 +195,7 @@ describe("a binding of one project, and a run that does not exist", () => {
       const foreign = { ...run, projectId: FOREIGN };
       const [mine, theirs] = await Promise.all([
         refusalOf(() => own.startOrResume(claimOf(run))),
-        refusalOf(() => connectRuns(env.RUNS_OF_B).startOrResume(claimOf(foreign))),
+        refusalOf(() => runsOver(env.RUNS_OF_B).startOrResume(claimOf(foreign))),
       ]);
       expect([mine, theirs].toSorted()).toEqual(["accepted", "forbidden"]);
     }
@@ -201,7 +203,7 @@ describe("a binding of one project, and a run that does not exist", () => {
 });
 
 describe("a binding for reading", () => {
-  const reader = methods(env.RUNS_FOR_READING);
+  const reader = sessionOf(env.RUNS_FOR_READING);
 
   test.each(Object.keys(requestsOf) as Op[])(
     "the request %s is forbidden, and changes nothing",
@@ -220,7 +222,7 @@ describe("a binding for reading", () => {
   });
 
   test("is also bound to its project", async () => {
-    const both = methods(env.RUNS_OF_A_FOR_READING);
+    const both = sessionOf(env.RUNS_OF_A_FOR_READING);
     expect(await both.readRun(victim.runId)).toMatchObject({ ok: false, error: { code: "forbidden" } });
     const { runId } = await aRunOf(OWN);
     expect(await both.readRun(runId)).toMatchObject({ ok: true, value: { run: { runId } } });
@@ -238,12 +240,13 @@ describe("props that are not understood", () => {
     ["props.projectId", { projectId: null, access: "read" }],
     ["props.projectID", { projectID: OWN }],
   ])("are no open door: %s of %o", async (field, props) => {
-    const service = methods(exports.RunService({ props }));
+    const service = exports.RunService({ props });
+    const session = sessionOf(service);
     const refused = { ok: false, error: { code: "invalid_input", field } };
     for (const read of Object.values(rawReads))
-      expect(await read(service, victim, ref)).toMatchObject(refused);
-    expect(await service.submit(messageOf(requestsOf.cancel(victim)))).toMatchObject(refused);
-    await expect(() => connectRuns(service).loadRun(victim.runId)).rejects.toMatchObject({
+      expect(await read(session, victim, ref)).toMatchObject(refused);
+    expect(await session.submit(messageOf(requestsOf.cancel(victim)))).toMatchObject(refused);
+    await expect(() => runsOver(service).loadRun(victim.runId)).rejects.toMatchObject({
       name: "DurableInvalidInputError",
       field,
     });
@@ -272,21 +275,16 @@ describe("an object of a version that knows no scopes", () => {
     };
   }
 
-  const serviceBefore = (props: RunServiceProps): RunServiceMethods => {
-    const ctx = { props, waitUntil: () => {}, passThroughOnException: () => {} };
-    return new RunService(ctx as unknown as ExecutionContext<RunServiceProps>, {
-      RUNS: olderNamespace(),
-      DB: env.DB,
-    }) as unknown as RunServiceMethods;
-  };
+  const sessionBefore = (props: RunServiceProps): RunSession =>
+    new RunSession({ RUNS: olderNamespace(), DB: env.DB }, props);
 
   test("is not asked on behalf of one project: nothing is told, and nothing is done", async () => {
-    const scoped = serviceBefore({ projectId: OWN });
+    const scoped = sessionBefore({ projectId: OWN });
     const unavailable = { ok: false, error: { code: "store_unavailable" } };
     expect(await scoped.readRun(victim.runId)).toMatchObject(unavailable);
     expect(await scoped.submit(messageOf(requestsOf.cancel(victim)))).toMatchObject(unavailable);
     expect(await everythingOf(victim)).toEqual(before);
-    const all = serviceBefore({});
+    const all = sessionBefore({});
     expect(await all.readRun(victim.runId)).toMatchObject({ ok: true });
     const { runId } = await aRunOf(OWN);
     const cancel = messageOf(requestsOf.cancel({ ...victim, runId }));

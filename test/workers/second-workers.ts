@@ -15,7 +15,10 @@ export async function secondWorkers() {
       compatibilityDate: COMPATIBILITY_DATE,
       // The tests' own D1: there it gets its tables, and there tests look into it.
       d1Databases: { DB: { id: "DB" } },
-      durableObjects: { RUNS: { className: "RunCoordinator", useSQLite: true } },
+      durableObjects: {
+        RUNS: { className: "RunCoordinator", useSQLite: true },
+        OBJECTS_WITH_A_STORE: { className: "ObjectWithAStore", useSQLite: true },
+      },
     },
     {
       name: "rpc-consumer",
@@ -35,6 +38,8 @@ export const bindingsToSecondWorkers = {
   RUNS_OF_B: runService({ projectId: "project-b" }),
   RUNS_FOR_READING: runService({ access: "read" }),
   RUNS_OF_A_FOR_READING: runService({ projectId: "project-a", access: "read" }),
+  RUNS_COUNTED: { name: "durable-runs", entrypoint: "CountedService" },
+  SHARED_STORE: { name: "durable-runs", entrypoint: "SharedStore" },
   RPC_CONSUMER: { name: "rpc-consumer" },
   RUNS_WORLD: { name: "durable-runs", entrypoint: "World" },
 };

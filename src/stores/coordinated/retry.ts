@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../../contract/clock.ts";
 import { backoffMs } from "../../contract/clock.ts";
-import { DurableStoreUnavailableError } from "../../contract/errors.ts";
+import { DurableRunError, DurableStoreUnavailableError } from "../../contract/errors.ts";
 
 export interface RetryOptions {
   /** Calls in all. Default 6. */
@@ -60,13 +60,29 @@ const TRANSIENT = new RegExp(
     "script has been upgraded",
     "no longer active",
     "internal error",
-    "exceeded its memory limit",
-    "exceeded its cpu time limit",
+    "exceeded (its )?memory limit",
+    "exceeded (its )?cpu time limit",
     "abort",
     "disconnected",
   ].join("|"),
   "i",
 );
+
+/** The invocation that called may call no more: this call has not left it, but another invocation may make it. */
+export function isOutOfSubrequests(error: unknown): boolean {
+  const isAnswer = error instanceof DurableRunError && error.code !== "store_unavailable";
+  return !isAnswer && /too many subrequests/i.test(messageOf(error));
+}
+
+/** What was called belongs to another request of this Worker, so the call has not left. Whoever is called cannot say so. */
+export function isOfAnotherRequest(error: unknown): boolean {
+  return /^cannot perform i\/o on behalf of a different request/i.test(messageOf(error)) && !isRemote(error);
+}
+
+/** The runtime marks what another Worker or object has thrown. */
+function isRemote(error: unknown): boolean {
+  return (error as { remote?: unknown } | null)?.remote === true;
+}
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
