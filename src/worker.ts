@@ -70,7 +70,7 @@ app.post("/examples/site-audit", async (c) => {
     const response = await audit(raw, {
       env: c.env,
       store,
-      waitUntil: (work) => c.executionCtx.waitUntil(work),
+      waitUntil: (work) => c.executionCtx.waitUntil(work.finally(() => store.close())),
     });
     return withSecurityHeaders(response, raw, "no-store");
   } catch (error) {

@@ -24,7 +24,7 @@ import type { Caller, Scope } from "./scope.ts";
 export const API_BASE = "/api/v1";
 
 export interface RunsApiOptions<Env extends object> {
-  /** A store that refuses with `forbidden` what lies outside the scope. Asked once a request. */
+  /** A store that refuses with `forbidden` what lies outside the scope. Made and closed once a request, where it needs one. */
   storeFor: (env: Env, scope: Scope) => ApiStore;
   /** A history that shows nothing outside the scope. Asked once a request. */
   historyFor: (env: Env, scope: Scope) => RunHistoryReads;
@@ -93,8 +93,12 @@ async function answer<Env extends object>(
   const request = requestOf(raw);
   const body =
     endpoint.body === undefined ? undefined : await readJson(raw, options.maxBodyBytes ?? MAX_BODY_BYTES);
-  const services = servicesOf(c, identified, options);
-  return toResponse(await endpoint.call({ ...services, request, document }, { params, query, body }));
+  const { close, ...services } = servicesOf(c, identified, options);
+  try {
+    return toResponse(await endpoint.call({ ...services, request, document }, { params, query, body }));
+  } finally {
+    await close();
+  }
 }
 
 /** What an endpoint works with. Where nobody was asked who it is, nothing but the address can be used. */
@@ -102,15 +106,16 @@ function servicesOf<Env extends object>(
   c: Context<{ Bindings: Env }>,
   identified: Identified | undefined,
   options: RunsApiOptions<Env>,
-): Omit<Services, "request" | "document"> {
+): Omit<Services, "request" | "document"> & { readonly close: () => Promise<void> } {
   const { afterStats, tasks = {} } = options;
+  let store: ApiStore | undefined;
   const caller = (): Caller => {
     if (identified === undefined) throw new HttpError("unauthorized");
     return identified.caller;
   };
   return {
     caller,
-    store: () => options.storeFor(c.env, scopeOf(caller())),
+    store: () => (store ??= options.storeFor(c.env, scopeOf(caller()))),
     history: () => options.historyFor(c.env, scopeOf(caller())),
     tasks: tasks as TaskRegistry,
     workflow: options.workflow?.(c.env),
@@ -119,6 +124,7 @@ function servicesOf<Env extends object>(
       const work = afterStats(c.env).catch((error: unknown) => console.error(error));
       c.executionCtx.waitUntil(work);
     },
+    close: async () => store?.close(),
   };
 }
 

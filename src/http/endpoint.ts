@@ -14,7 +14,10 @@ import type { Caller } from "./scope.ts";
 
 /** What the API asks of a store. {@link CoordinatedDurableRunStore} has it. */
 export interface ApiStore extends Required<
-  Pick<DurableRunStore, "emitEvent" | "cancelRun" | "restartRun" | "forkRun" | "resolveStep" | "loadRun">
+  Pick<
+    DurableRunStore,
+    "emitEvent" | "cancelRun" | "restartRun" | "forkRun" | "resolveStep" | "loadRun" | "close"
+  >
 > {
   lag(runId: string): Promise<number>;
 }
