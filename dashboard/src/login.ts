@@ -10,17 +10,25 @@ const input = required("#token", HTMLInputElement);
 const message = required("#message", HTMLElement);
 const button = required("button", HTMLButtonElement);
 
-const fragment = location.hash;
-const given = new URLSearchParams(fragment.slice(1)).get("token");
-const destination = fragment.startsWith("#/") ? `/${fragment}` : "/";
-if (given !== null) history.replaceState(null, "", location.pathname);
+let destination = "/";
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   void signIn(input.value.trim());
 });
 
-if (given !== null && given !== "") void signIn(given);
+// A link to this very page changes the fragment and loads nothing.
+addEventListener("hashchange", readFragment);
+readFragment();
+
+function readFragment(): void {
+  const fragment = location.hash;
+  const given = new URLSearchParams(fragment.slice(1)).get("token");
+  if (fragment.startsWith("#/")) destination = `/${fragment}`;
+  if (given === null) return;
+  history.replaceState(null, "", location.pathname);
+  if (given !== "") void signIn(given);
+}
 
 async function signIn(token: string): Promise<void> {
   button.disabled = true;

@@ -1,6 +1,13 @@
-/** One Worker for all files: each test makes runs of its own. */
+/**
+ * One Worker for all files: each test makes runs of its own.
+ *
+ * Owns the folder for temporary files of workerd and Chromium, which leave some behind.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { DevServer } from "./server.ts";
+import { WorkerServer } from "./server.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -15,10 +22,19 @@ declare module "vitest" {
 }
 
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
-  const server = await DevServer.start(project.config.root);
+  const folder = mkdtempSync(join(tmpdir(), "runs-browser-"));
+  const cleanUp = (): void => rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
+  process.once("exit", cleanUp);
+  process.env["TMPDIR"] = folder;
+  const server = await WorkerServer.start(project.config.root);
   project.provide("origin", server.origin);
   project.provide("writer", server.tokens.writer);
   project.provide("reader", server.tokens.reader);
   project.provide("newcomer", server.tokens.newcomer);
-  return () => server.stop();
+  return async () => {
+    const { state } = project.vitest;
+    if (state.getCountOfFailedTests() > 0) console.error(`The Worker said last:\n${server.lastLines}`);
+    await server.stop();
+    cleanUp();
+  };
 }

@@ -93,6 +93,33 @@ test("older runs are loaded on demand, each once", () =>
     await until(async () => (await page.getByRole("button", { name: "Load more" }).count()) === 0);
   }));
 
+test("a page without a match says so where older runs may have one, and goes on", () =>
+  visiting("writer", async ({ page, open }) => {
+    const scenario = newRunId("rare");
+    await makeScene("rare", scenario);
+    const ids = page.getByRole("table").getByRole("link");
+    const shown = async (): Promise<string[]> =>
+      (await ids.allTextContents()).map((id) => id.slice(scenario.length + 1));
+
+    await open(`/runs?scenarioId=${scenario}&taskId=early`);
+    await page.getByText("None of the runs looked at so far match").waitFor();
+    expect(await page.getByText("No run matches these filters").count()).toBe(0);
+    await page.getByRole("button", { name: "Look further" }).click();
+    await until(async () => (await ids.count()) === 3);
+    expect(await shown()).toEqual(["2", "1", "0"]);
+    expect(await page.getByRole("button", { name: /Look further|Load more/ }).count()).toBe(0);
+
+    await open(`/runs?scenarioId=${scenario}&taskId=both`);
+    await until(async () => (await ids.count()) === 2);
+    await page.getByRole("button", { name: "Load more" }).click();
+    await until(async () => (await ids.count()) === 5);
+    expect(await shown()).toEqual(["519", "518", "5", "4", "3"]);
+    // The newest page alone is asked for again; what is behind it stays.
+    for (const _ of [1, 2]) await page.waitForResponse(/\/api\/v1\/runs\?/);
+    expect(await shown()).toEqual(["519", "518", "5", "4", "3"]);
+    expect(await page.getByRole("button", { name: /Look further|Load more/ }).count()).toBe(0);
+  }));
+
 test("the search opens a run by its id, and says when there is none", async () => {
   const { page, problems, open, close } = await visit(browser, inject("writer"));
   const runId = newRunId("searched");

@@ -11,12 +11,23 @@ import { HOSTILE } from "./hostile-text.ts";
 /** Made in parts, each a request of its own. Resolves to true while there are more: a long one would starve the others. */
 type Scene = (env: Env, runId: string, ctx: ExecutionContext, part: number) => Promise<boolean>;
 
-export const SCENES: Readonly<Record<string, Scene>> = { hostile, audit, parked, long, past };
+export const SCENES: Readonly<Record<string, Scene>> = {
+  hostile,
+  audit,
+  parked,
+  lost,
+  found,
+  long,
+  past,
+  rare,
+};
 
 const HOUR_MS = 3_600_000;
 /** Steps of a long run, and runs of a past day. */
 const LONG = 250;
 const PAST = 60;
+/** More runs than a page of the API looks at, which is 500. */
+const RARE = 520;
 
 /** Every text that a task has a say in is markup. It fails; `<run id>-ok` completes, with markup as its result. */
 async function hostile(env: Env, runId: string): Promise<boolean> {
@@ -135,6 +146,26 @@ async function parked(env: Env, runId: string): Promise<boolean> {
   return false;
 }
 
+const LOST: DurableRunManifest = {
+  projectId: "lost",
+  task: { id: "wander", intent: "Find the way" },
+  input: {},
+};
+
+/** A worker took it one and a half hours ago, and was not heard of again. */
+async function lost(env: Env, runId: string): Promise<boolean> {
+  const store = new D1DurableRunStore(env.DB, { clock: new PastClock(Date.now() - 1.5 * HOUR_MS) });
+  await store.startOrResume({ runId, manifest: LOST, workerId: "worker-1", leaseMs: 30_000 });
+  return false;
+}
+
+/** Another worker takes that run over. */
+async function found(env: Env, runId: string): Promise<boolean> {
+  const taskFn = (ctx: DurableContext): Promise<string> => ctx.step("look around", async () => "here");
+  await runDurable({ runId, manifest: LOST, store: new D1DurableRunStore(env.DB), taskFn });
+  return false;
+}
+
 /** More steps than a page of the API has, and the last one still under way. */
 async function long(env: Env, runId: string, _ctx: ExecutionContext, part: number): Promise<boolean> {
   const store = new D1DurableRunStore(env.DB);
@@ -205,6 +236,22 @@ async function pastTask(ctx: DurableContext, clock: PastClock, i: number): Promi
   });
   await ctx.step("summarise", takes(3_000 + ((i * 97) % 2_500)), { kind: "llm" });
   return { pages };
+}
+
+/** Many runs of a scenario, and few of two of its tasks: "early" has only the oldest, "both" some of either end. */
+async function rare(env: Env, scenarioId: string, _ctx: ExecutionContext, part: number): Promise<boolean> {
+  for (let i = part * 65; i < (part + 1) * 65; i += 1) {
+    const clock = new PastClock(Date.now() - 48 * HOUR_MS + i * 1_000);
+    const id = i < 3 ? "early" : i < 6 || i >= RARE - 2 ? "both" : "usual";
+    await runDurable({
+      runId: `${scenarioId}-${i}`,
+      manifest: { projectId: "rare", scenarioId, task: { id, intent: "Be counted" }, input: {} },
+      store: new D1DurableRunStore(env.DB, { clock }),
+      clock,
+      taskFn: async () => i,
+    });
+  }
+  return (part + 1) * 65 < RARE;
 }
 
 /** Stands where it is put. A delay passes at once; a timer never fires. */

@@ -1,22 +1,21 @@
 /**
- * The Worker under `wrangler dev`, with storage of its own, in a process group of its own.
+ * The Worker of wrangler.toml in workerd, with fresh storage: its objects, D1 with the tables of migrations/, Workflows,
+ * the built dashboard as assets, and tokens of its own.
  *
- * Owns every process it starts and every file those leave behind.
+ * Owns workerd and what it stores. Browsers talk to workerd itself: `wrangler dev` has a proxy in front of it, which
+ * ends when a browser drops a connection (https://github.com/cloudflare/workers-sdk/issues/15451). Relies on wrangler to
+ * read the configuration, so that the bindings are those of a deployment, and on Miniflare to delete what it stores and
+ * to start workerd again, in the same place, if that crashes.
  */
-import type { ChildProcess } from "node:child_process";
-import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { groupIsGone, signalGroup } from "../../examples/site-audit/demo/processes.ts";
+import { readD1Migrations } from "@cloudflare/vitest-pool-workers";
+import { build } from "esbuild";
+import type { V4MiniflareOptions } from "miniflare";
+import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from "miniflare";
+import { unstable_getMiniflareWorkerOptions, unstable_readConfig } from "wrangler";
 import { newToken } from "../../src/http/tokens.ts";
-import { PatientProxy } from "./patient-proxy.ts";
 
-const START_TIMEOUT_MS = 60_000;
-const GONE_TIMEOUT_MS = 5_000;
+const KEPT_LINES = 50;
 
 export interface Tokens {
   writer: string;
@@ -24,140 +23,120 @@ export interface Tokens {
   newcomer: string;
 }
 
-export class DevServer {
+export class WorkerServer {
+  readonly origin: string;
   readonly tokens: Tokens;
-  readonly #root: string;
-  readonly #port: number;
-  readonly #folder: string;
-  #child: ChildProcess | undefined;
-  #proxy: PatientProxy | undefined;
+  readonly #miniflare: Miniflare;
+  readonly #log: WorkerLog;
 
-  private constructor(root: string, port: number) {
-    this.#root = root;
-    this.#port = port;
-    this.#folder = mkdtempSync(join(tmpdir(), "durable-runs-browser-"));
-    mkdirSync(join(this.#folder, "tmp"));
-    const writer = newToken({ name: "ann", access: "write" });
-    const reader = newToken({ name: "eve", access: "read" });
-    const newcomer = newToken({ name: "new", access: "write", projectId: "nothing-yet" });
-    const entries = [writer, reader, newcomer].map(({ entry }) => entry);
-    this.tokens = { writer: writer.token, reader: reader.token, newcomer: newcomer.token };
-    writeFileSync(this.#settings, `API_TOKENS='${JSON.stringify(entries)}'\n`, { mode: 0o600 });
-    process.once("exit", () => this.#cleanUp());
+  private constructor(miniflare: Miniflare, { origin }: URL, tokens: Tokens, log: WorkerLog) {
+    this.#miniflare = miniflare;
+    this.origin = origin;
+    this.tokens = tokens;
+    this.#log = log;
   }
 
-  get origin(): string {
-    return this.#proxy?.origin ?? this.#direct;
-  }
-
-  get #direct(): string {
-    return `http://127.0.0.1:${this.#port}`;
-  }
-
-  /** Resolves when it answers. */
-  static async start(root: string): Promise<DevServer> {
-    const server = new DevServer(root, await freePort());
+  /**
+   * Resolves when it answers.
+   * @param root the folder of wrangler.toml.
+   */
+  static async start(root: string): Promise<WorkerServer> {
+    const { tokens, settings } = newTokens();
+    const log = new WorkerLog();
+    const script = await bundle(join(root, "test/browser/worker.ts"));
+    const miniflare = new Miniflare(convertV4MiniflareOptions(optionsOf(root, script, settings, log)));
     try {
-      await server.#migrate();
-      await server.#serve();
-      server.#proxy = await PatientProxy.start(server.#port);
-      return server;
+      await migrate(miniflare, root);
+      return new WorkerServer(miniflare, await miniflare.ready, tokens, log);
     } catch (error) {
-      server.#cleanUp();
+      await miniflare.dispose();
       throw error;
     }
   }
 
+  /** What the Worker and workerd said last. */
+  get lastLines(): string {
+    return this.#log.lines.join("\n");
+  }
+
+  /** Ends workerd, and deletes what it has stored. */
   async stop(): Promise<void> {
-    if (!(await this.#isHealthy())) console.error(`the server has died:\n${this.#lastLines()}`);
-    const pgid = this.#child?.pid;
-    if (pgid !== undefined) {
-      signalGroup(pgid, "SIGTERM");
-      await groupIsGone(pgid, GONE_TIMEOUT_MS);
-    }
-    this.#cleanUp();
-  }
-
-  get #settings(): string {
-    return join(this.#folder, "settings.env");
-  }
-
-  async #migrate(): Promise<void> {
-    const child = this.#wrangler("d1", "migrations", "apply", "DB", "--local");
-    const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
-    if (code !== 0)
-      throw new Error(`wrangler d1 migrations apply failed (exit ${code}):\n${this.#lastLines()}`);
-  }
-
-  async #serve(): Promise<void> {
-    const place = ["--ip", "127.0.0.1", "--port", String(this.#port), "--inspector-port", "0"];
-    const settings = ["--env-file", this.#settings, "--show-interactive-dev-session=false"];
-    const child = this.#wrangler("dev", "test/browser/worker.ts", ...place, ...settings);
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    while (!(await this.#isHealthy())) {
-      const isDead = child.exitCode !== null || child.signalCode !== null;
-      if (isDead || Date.now() > deadline)
-        throw new Error(`wrangler dev did not start:\n${this.#lastLines()}`);
-      await sleep(100);
-    }
-  }
-
-  async #isHealthy(): Promise<boolean> {
-    return fetch(`${this.#direct}/api/v1/health`, { signal: AbortSignal.timeout(2_000) }).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-  }
-
-  #wrangler(...args: readonly string[]): ChildProcess {
-    const log = openSync(join(this.#folder, "wrangler.log"), "a");
-    const bin = join(this.#root, "node_modules", "wrangler", "bin", "wrangler.js");
-    const config = ["--config", "wrangler.toml", "--persist-to", join(this.#folder, "state")];
-    const child = spawn(process.execPath, [bin, ...args, ...config], {
-      cwd: this.#root,
-      detached: true,
-      stdio: ["ignore", log, log],
-      env: {
-        ...process.env,
-        WRANGLER_SEND_METRICS: "false",
-        WRANGLER_SEND_ERROR_REPORTS: "false",
-        WRANGLER_HIDE_BANNER: "true",
-        CLOUDFLARE_CF_FETCH_ENABLED: "false",
-        WRANGLER_LOG_PATH: join(this.#folder, "logs"),
-        WRANGLER_REGISTRY_PATH: join(this.#folder, "registry"),
-        TMPDIR: join(this.#folder, "tmp"),
-        NO_COLOR: "1",
-      },
-    });
-    child.once("error", () => {});
-    this.#child = child;
-    return child;
-  }
-
-  #lastLines(): string {
-    return readFileSync(join(this.#folder, "wrangler.log"), "utf8")
-      .trimEnd()
-      .split("\n")
-      .slice(-30)
-      .join("\n");
-  }
-
-  #cleanUp(): void {
-    this.#proxy?.stop();
-    this.#proxy = undefined;
-    if (this.#child?.pid !== undefined) signalGroup(this.#child.pid, "SIGKILL");
-    this.#child = undefined;
-    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
+    await this.#miniflare.dispose();
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", resolve);
+class WorkerLog {
+  readonly lines: string[] = [];
+
+  readonly add = (level: string, message: string): void => {
+    this.lines.push(`[${level}] ${message}`);
+    if (this.lines.length > KEPT_LINES) this.lines.shift();
+  };
+}
+
+function newTokens(): { tokens: Tokens; settings: { API_TOKENS: string } } {
+  const writer = newToken({ name: "ann", access: "write" });
+  const reader = newToken({ name: "eve", access: "read" });
+  const newcomer = newToken({ name: "new", access: "write", projectId: "nothing-yet" });
+  const entries = [writer, reader, newcomer].map(({ entry }) => entry);
+  return {
+    tokens: { writer: writer.token, reader: reader.token, newcomer: newcomer.token },
+    settings: { API_TOKENS: JSON.stringify(entries) },
+  };
+}
+
+function optionsOf(
+  root: string,
+  script: string,
+  settings: Record<string, string>,
+  log: WorkerLog,
+): V4MiniflareOptions {
+  const config = unstable_readConfig({ config: join(root, "wrangler.toml") });
+  const { workerOptions, externalWorkers } = unstable_getMiniflareWorkerOptions(config);
+  // How modules are found is for a Worker that is not bundled.
+  const { modulesRules: _, ...rest } = workerOptions;
+  const worker = {
+    ...rest,
+    modules: true,
+    script,
+    // In place of what wrangler found: that has the secrets of a developer's own .dev.vars.
+    bindings: { ...config.vars, ...settings },
+  };
+  return {
+    host: "127.0.0.1",
+    port: 0,
+    cf: false,
+    log: new Log(LogLevel.WARN),
+    handleStructuredLogs: ({ level, message }) => log.add(level, message),
+    // Miniflare says that workerd crashed; these lines say why.
+    unsafeHandleRuntimeRestart: () => console.error(log.lines.join("\n")),
+    workers: [worker, ...externalWorkers],
+  };
+}
+
+/** As `wrangler deploy` resolves modules. */
+async function bundle(entry: string): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2024",
+    conditions: ["workerd", "worker", "browser"],
+    external: ["cloudflare:*", "node:*"],
+    sourcemap: "inline",
+    logLevel: "error",
   });
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  const [output] = outputFiles;
+  if (output === undefined) throw new Error("esbuild made no bundle");
+  return output.text;
+}
+
+async function migrate(miniflare: Miniflare, root: string): Promise<void> {
+  const db = (await miniflare.getD1Database("DB")) as unknown as {
+    prepare(query: string): { run(): Promise<unknown> };
+  };
+  for (const { queries } of await readD1Migrations(join(root, "migrations"))) {
+    for (const query of queries) await db.prepare(query).run();
+  }
 }

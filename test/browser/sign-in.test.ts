@@ -51,6 +51,24 @@ test("a link brings its token, which does not stay in the address", async () => 
   await close();
 });
 
+test("a link that is opened on the sign-in page itself signs in, and leads to where one wanted to go", async () => {
+  const { page, problems, close } = await visit(browser);
+  await page.goto(`${origin}/#/stats`);
+  await page.getByLabel("Token").waitFor();
+  await page.evaluate("window.isSamePage = true");
+  await page.evaluate("location.hash = '#token=dr_wrong'");
+  await page.getByRole("alert").filter({ hasText: "not known here" }).waitFor();
+  expect(page.url()).toBe(`${origin}/login`);
+  expect(await page.evaluate("window.isSamePage")).toBe(true);
+  await page.goto(`${origin}/login#token=${inject("writer")}`);
+  await page.getByRole("heading", { name: "Stats", exact: true }).waitFor();
+  expect(page.url()).toBe(`${origin}/#/stats`);
+  await page.goBack();
+  expect(page.url()).not.toContain(inject("writer"));
+  expect(problems).toEqual([expect.stringContaining("401")]);
+  await close();
+});
+
 test("a session that ends under way leads to the sign-in", async () => {
   const { page, open, close } = await visit(browser, inject("writer"));
   await open("/stats");
