@@ -19,21 +19,26 @@ export const SETTINGS = join(FOLDER, "dev-settings.env");
 
 export function writeSession(session: DevSession, tokenEntry: object): void {
   mkdirSync(FOLDER, { recursive: true });
-  forgetSession();
+  removeFiles();
   writeFileSync(SESSION, JSON.stringify(session), { mode: 0o600 });
   writeFileSync(SETTINGS, `API_TOKENS='${JSON.stringify([tokenEntry])}'\n`, { mode: 0o600 });
 }
 
-/** Throws when no server runs, as far as the file tells. */
-export function readSession(): DevSession {
+/** `undefined` when no server runs, as far as the file tells. */
+export function readSession(): DevSession | undefined {
   try {
     return JSON.parse(readFileSync(SESSION, "utf8")) as DevSession;
   } catch {
-    throw new Error("`npm run dev` is not running here: start it in another terminal first");
+    return undefined;
   }
 }
 
-export function forgetSession(): void {
+/** Removes the files, unless they are another server's by now. */
+export function forgetSession({ token }: DevSession): void {
+  if (readSession()?.token === token) removeFiles();
+}
+
+function removeFiles(): void {
   rmSync(SESSION, { force: true });
   rmSync(SETTINGS, { force: true });
 }

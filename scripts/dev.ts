@@ -7,10 +7,11 @@
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { newToken } from "../src/http/tokens.ts";
-import { forgetSession, ROOT, SETTINGS, writeSession } from "./dev-session.ts";
+import { forgetSession, readSession, ROOT, SETTINGS, writeSession } from "./dev-session.ts";
 
 const START_TIMEOUT_MS = 60_000;
 const WRANGLER = join(ROOT, "node_modules", "wrangler", "bin", "wrangler.js");
@@ -19,6 +20,8 @@ const VITE = join(ROOT, "node_modules", "vite", "bin", "vite.js");
 async function main(args: readonly string[]): Promise<number> {
   const { port, isOpened, rest } = parseOptions(args);
   const origin = `http://localhost:${port}`;
+  await refuseSecond();
+  await refuseTaken(port);
   await finish(node(VITE, "build", "--logLevel", "warn"), "the dashboard could not be built");
   await finish(
     node(WRANGLER, "d1", "migrations", "apply", "DB", "--local"),
@@ -26,7 +29,7 @@ async function main(args: readonly string[]): Promise<number> {
   );
   const { token, entry } = newToken({ name: "npm run dev", access: "write" });
   writeSession({ origin, token }, entry);
-  process.once("exit", forgetSession);
+  process.once("exit", () => forgetSession({ origin, token }));
   // With any of these named, wrangler looks for none by itself.
   const settings = [".env", ".dev.vars"].map((name) => join(ROOT, name)).filter((path) => existsSync(path));
   const files = [...settings, SETTINGS].flatMap((path) => ["--env-file", path]);
@@ -52,6 +55,30 @@ function parseOptions(args: readonly string[]): { port: number; isOpened: boolea
   const [, port = "8787"] = portAt < 0 ? [] : rest.splice(portAt, 2);
   if (!/^\d{1,5}$/.test(port)) throw new Error("--port must be a number");
   return { port: Number(port), isOpened: openAt >= 0, rest };
+}
+
+/** One server at a time: a second would take the settings and the storage of the first. */
+async function refuseSecond(): Promise<void> {
+  const { origin } = readSession() ?? {};
+  if (origin === undefined || !(await isHealthy(origin))) return;
+  throw new Error(`npm run dev is running here already, at ${origin}: stop it first`);
+}
+
+async function refuseTaken(port: number): Promise<void> {
+  const probe = createServer();
+  const isFree = await new Promise<boolean>((resolve) => {
+    probe.once("error", () => resolve(false));
+    probe.listen(port, "localhost", () => resolve(true));
+  });
+  await new Promise((resolve) => probe.close(resolve));
+  if (!isFree) throw new Error(`port ${port} is taken: choose another one with npm run dev -- --port <n>`);
+}
+
+function isHealthy(origin: string): Promise<boolean> {
+  return fetch(`${origin}/api/v1/health`, { signal: AbortSignal.timeout(2_000) }).then(
+    ({ ok }) => ok,
+    () => false,
+  );
 }
 
 function node(script: string, ...args: readonly string[]): ChildProcess {

@@ -5,11 +5,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { readSession } from "./dev-session.ts";
 
-const { origin, token } = readSession();
 /** How long a run may take to be on record. */
 const APPEAR_TIMEOUT_MS = 30_000;
 
 async function call(path: string, body?: unknown): Promise<Response> {
+  const session = readSession();
+  if (session === undefined)
+    throw new Error("`npm run dev` is not running here: start it in another terminal first");
+  const { origin, token } = session;
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
   const init = body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) };
   return fetch(`${origin}/api/v1${path}`, init).catch(() => {

@@ -59,15 +59,19 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-function Lease({ run }: { run: RunDetails }) {
-  if (run.leaseHolderId === undefined) return <>nobody holds it</>;
+/** Renewals are not recorded, but for the loss of a lease: an end that has passed says only that there were some. */
+function Lease({ run: { leaseHolderId, leaseExpiresAt } }: { run: RunDetails }) {
+  if (leaseHolderId === undefined) return <>nobody holds it</>;
+  const isAhead = leaseExpiresAt !== undefined && Date.parse(leaseExpiresAt) > Date.now();
   return (
     <>
-      <code>{run.leaseHolderId}</code>
-      {run.leaseExpiresAt !== undefined && (
+      <code>{leaseHolderId}</code>
+      {isAhead ? (
         <>
-          , ends <Ago at={run.leaseExpiresAt} />
+          , ends <Ago at={leaseExpiresAt} />, unless renewed
         </>
+      ) : (
+        ", renewed since it was recorded"
       )}
     </>
   );
