@@ -1,8 +1,9 @@
 -- What queries across runs need: columns to ask by, indexes, and statistics that outlive the runs.
 --
 -- due_at: when somebody ought to have acted, if nobody has: the earliest of a lapsed lease and of the ends of waits. NULL
--- where nothing is due. lag_ms: how long this version of the row waited to be brought here by the run's coordinator;
--- NULL where no coordinator stands between. counted_at: the completion that the statistics have counted.
+-- where nothing is due. lag_ms: how long the row waited to be brought here by the run's coordinator, from the first change
+-- that was lacking here; 0 once anything of the run has come in time since; NULL where no coordinator stands between.
+-- counted_at: the completion that the statistics have counted.
 
 ALTER TABLE durable_runs ADD COLUMN due_at INTEGER;
 ALTER TABLE durable_runs ADD COLUMN lag_ms INTEGER;

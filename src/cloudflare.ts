@@ -13,7 +13,7 @@ export { CoordinatedDurableRunStore } from "./stores/coordinated/store.ts";
 export type { CoordinatedStoreOptions } from "./stores/coordinated/store.ts";
 export type { AckPolicy, CoordinatorNamespaceLike } from "./stores/coordinated/wire.ts";
 export { manifestOf } from "./workflows/manifest.ts";
-export { RUN_STEP_CONFIG, runDurableInWorkflow } from "./workflows/run-durable-in-workflow.ts";
+export { RUN_STEP_CONFIG, runDurableInWorkflow, TASK_RETRIES } from "./workflows/run-durable-in-workflow.ts";
 export type { RunDurableInWorkflowInput } from "./workflows/run-durable-in-workflow.ts";
 export { DurableRunWorkflow } from "./workflows/run-workflow.ts";
 export { startRun, wakeRun } from "./workflows/start-run.ts";

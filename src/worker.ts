@@ -70,7 +70,7 @@ app.post("/examples/site-audit", async (c) => {
     const response = await audit(raw, {
       env: c.env,
       store,
-      waitUntil: (work) => c.executionCtx.waitUntil(work.finally(() => store.close())),
+      waitUntil: (work) => c.executionCtx.waitUntil(thenClose(store, work)),
     });
     return withSecurityHeaders(response, raw, "no-store");
   } catch (error) {
@@ -95,6 +95,14 @@ export default {
     }
   },
 };
+
+async function thenClose(store: ConnectedRuns, work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } finally {
+    await store.close();
+  }
+}
 
 /** The runs that a caller may see and touch: through the same binding that other Workers use, so by the same rules. */
 function runsWithin(scope: Scope): ConnectedRuns {

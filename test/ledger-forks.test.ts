@@ -92,11 +92,19 @@ describe("a fork", () => {
     });
   });
 
-  test("into a run that is being forked from another run, or through another step, is refused", () => {
-    for (const over of [{ sourceRunId: "other" }, { throughStep: 1 }]) {
+  test("into a run that is being forked from another run, or through another step, or of another manifest, is refused", () => {
+    for (const over of [{ sourceRunId: "other" }, { throughStep: 1 }, { manifestHash: "hash-2" }]) {
       const error = forked().refuses(forkOf({ requestId: "fork-2", ...over }));
       expect(error).toMatchObject({ code: "run_exists" });
     }
+  });
+
+  test("begun anew keeps what never changes of a run, whatever its source now bears", () => {
+    const ledger = forked();
+    const { run } = ledger.accepts(
+      forkOf({ requestId: "fork-2", scenarioId: "other", tags: '{"env":"dev"}' }),
+    );
+    expect(run).toMatchObject({ fence: 2, scenarioId: forkOf().scenarioId, tags: forkOf().tags });
   });
 
   test("repeated after the seal answers the run as it stands (R20)", () => {

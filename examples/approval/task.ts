@@ -1,6 +1,6 @@
 /** A small registered task that needs no network: a few steps, then a person. For whoever tries the API or the dashboard. */
 import { codeOf, DurableInvalidInputError } from "../../src/contract/errors.ts";
-import { checkInteger, checkObject, checkText } from "../../src/contract/limits.ts";
+import { checkInteger, checkObject, checkText, cutText } from "../../src/contract/limits.ts";
 import type { RegisteredTask } from "../../src/workflows/tasks.ts";
 
 export interface ApprovalInput {
@@ -16,10 +16,12 @@ export interface ApprovalInput {
 
 export interface ApprovalResult {
   approved: boolean;
-  /** Who said so; "nobody" when no event came in time. */
+  /** Who said so, at most 256 bytes of it; "nobody" when no event came in time. */
   by: string;
   finishedAt: string;
 }
+
+const MAX_NAME_BYTES = 256;
 
 const DEFAULTS: ApprovalInput = { subject: "a small change", steps: 3, seconds: 2, waitMinutes: 60 };
 
@@ -70,14 +72,17 @@ function parse(given: unknown): ApprovalInput {
   return input;
 }
 
-/** Whoever sends the event approves, unless it says `approved: false`. */
+/** An event approves that has no payload, or an object whose `approved` is `true` or left out. Whatever else it says, it does not. */
 function decisionOf(payload: unknown): Pick<ApprovalResult, "approved" | "by"> {
-  const { approved, by } = { approved: true, by: "", ...(typeof payload === "object" ? payload : {}) } as {
-    approved: unknown;
-    by: unknown;
-  };
+  const { approved = true, by }: { approved?: unknown; by?: unknown } = isObject(payload ?? {})
+    ? { ...(payload as object) }
+    : { approved: false };
   return {
-    approved: approved !== false,
-    by: typeof by === "string" && by !== "" ? by : "somebody who gave no name",
+    approved: approved === true,
+    by: typeof by === "string" && by !== "" ? cutText(by, MAX_NAME_BYTES) : "somebody who gave no name",
   };
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

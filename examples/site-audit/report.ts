@@ -5,7 +5,7 @@ import type { Approval, AuditedPage, LinkFinding, PageRow, SiteAuditReport } fro
 /** Lists longer than this are cut in the report, with the number that is left out. */
 const LISTED = 50;
 
-/** What an approval event says. Whoever sends one approves, unless it says `approved: false`. */
+/** What an approval event says. It approves if it says `approved: true`, or says nothing of it. */
 export function toApproval(
   payload: unknown,
 ): Pick<SiteAuditReport, "approved" | "approvedBy" | "approvalNote"> {
@@ -13,14 +13,18 @@ export function toApproval(
     approved: true,
     approvedBy: undefined,
     note: undefined,
-    ...(typeof payload === "object" ? payload : {}),
+    ...(isObject(payload ?? {}) ? (payload as object | null) : { approved: false }),
   };
   return {
-    approved: approved !== false,
+    approved: approved === true,
     approvedBy:
       typeof approvedBy === "string" && approvedBy !== "" ? approvedBy : "somebody who gave no name",
     ...(typeof note === "string" && { approvalNote: note }),
   };
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 export function pageRow(page: AuditedPage): PageRow {

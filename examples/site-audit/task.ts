@@ -1,8 +1,12 @@
 /** The site audit as a registered task: what a Workflow instance runs by name. */
+import { cutText } from "../../src/contract/limits.ts";
 import type { RegisteredTask } from "../../src/workflows/tasks.ts";
 import { siteAudit } from "./agent.ts";
 import { type ModelConfig, summariser } from "./summarise.ts";
 import { parseSiteAuditInput, type SiteAuditInput, type SiteAuditReport } from "./types.ts";
+
+/** Of an approver's name in the outcome. */
+const MAX_NAME_BYTES = 256;
 
 export const siteAuditTask: RegisteredTask<ModelConfig, SiteAuditInput, SiteAuditReport> = {
   description:
@@ -17,7 +21,7 @@ export const siteAuditTask: RegisteredTask<ModelConfig, SiteAuditInput, SiteAudi
   outcome: ({ approved, approvedBy, links, pages }) => ({
     pass: approved,
     ...(links.targets > 0 && { score: links.ok / links.targets }),
-    notes: `${approved ? "Approved" : "Not approved"} by ${approvedBy}`,
+    notes: `${approved ? "Approved" : "Not approved"} by ${cutText(approvedBy, MAX_NAME_BYTES)}`,
     metadata: { pages: pages.length, linkTargets: links.targets, brokenLinks: links.broken.length },
   }),
 };

@@ -142,8 +142,14 @@ export class NonRetryableError extends Error {
 
 /** The caller no longer holds the lease: another claim came, it lapsed, or the run ended. Nothing was changed. */
 export class DurableRunLeaseLostError extends DurableRunError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** Whether the store has said so. If not, it was out of reach for too long, and the lease is taken for lost. */
+  readonly isConfirmed: boolean;
+  constructor(
+    message: string,
+    { isConfirmed = true, ...options }: ErrorOptions & { isConfirmed?: boolean } = {},
+  ) {
     super(message, "lease_lost", options);
+    this.isConfirmed = isConfirmed;
   }
 }
 

@@ -55,6 +55,10 @@ export class RunCache {
   #recordedRevision = 0;
   #savedWatermark = 0;
   #adopted: Adopted = { runRevision: 0, base: 0 };
+  #isOnRecord = false;
+  #madeAt = 0;
+  /** What storage says of since when the run's row is dirty. */
+  #savedRunSince: number | null = null;
   #epoch = 0;
 
   /** Loads what the object's storage holds. */
@@ -86,12 +90,27 @@ export class RunCache {
     return this.#adopted;
   }
 
+  /** Whether the run is as a rebuild found it in D1. */
+  get isAdopted(): boolean {
+    return this.#run !== null && this.#run.revision <= this.#adopted.runRevision;
+  }
+
+  /** Whether D1 is known to have held the run's row: if it is gone from there, it was deleted. */
+  get isOnRecord(): boolean {
+    return this.#isOnRecord;
+  }
+
+  /** Epoch milliseconds: when storage was made, or rebuilt. 0 where an earlier version made it. */
+  get madeAt(): number {
+    return this.#madeAt;
+  }
+
   /** Of the latest change, also of one in memory. */
   get revision(): number {
     return this.#revision;
   }
 
-  get dirty(): HeldRows & { readonly size: number } {
+  get dirty(): HeldRows & Pick<DirtyRows, "size" | "runSince"> {
     return this.#dirty;
   }
 
@@ -119,7 +138,7 @@ export class RunCache {
   }
 
   /** Persists a change, its chunks, and what was begun lazily, in one transaction. `record: false` for what D1 need not know. */
-  commit(change: Change, chunks: readonly Chunk[] = [], { record = true } = {}): void {
+  commit(change: Change, now: number, chunks: readonly Chunk[] = [], { record = true } = {}): void {
     const revision = this.#revision + 1;
     const dropped = this.#droppedBy(change);
     const begun = [...this.#unsaved.values()].filter(
@@ -141,7 +160,7 @@ export class RunCache {
     for (const step of begun) this.#dirty.noteStep(step.stepIndex, step.revision);
     if (change.run) this.#run = { ...change.run, revision };
     if (dropped) this.#dirty.noteDropped(dropped);
-    if (record) this.#dirty.noteChange(change, revision);
+    if (record) this.#dirty.noteChange(change, revision, now);
   }
 
   /** Saves begins that are in memory alone. */
@@ -164,7 +183,8 @@ export class RunCache {
   }
 
   /** Ends a rebuild. `run` is null when D1 knows of events alone, or of nothing. */
-  finishAdopting(run: (RunState & Revised) | null): void {
+  finishAdopting(run: (RunState & Revised) | null, now: number): void {
+    this.#madeAt = now;
     if (run === null && this.#revision === 0) return;
     const runRevision = run?.revision ?? 0;
     const base = Math.max(this.#revision, runRevision) + REBUILD_GAP;
@@ -175,18 +195,38 @@ export class RunCache {
       writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
       writeMeta(this.#storage.sql, "adopted_run_revision", runRevision);
       writeMeta(this.#storage.sql, "base_revision", base);
+      writeMeta(this.#storage.sql, "made_at", now);
     });
     this.#adopted = { runRevision, base };
+    this.#isOnRecord = run !== null;
     this.#savedWatermark = this.#recordedRevision;
     if (run) this.#run = run;
   }
 
-  /** Marks rows as held by D1, unless they have changed since those revisions were read. */
-  markRecorded(held: HeldRows): void {
+  /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
+  markRecorded(held: HeldRows, readAt: number): void {
     if (held.dropped !== null && held.dropped === this.#dirty.dropped) {
       this.#write(() => deleteMeta(this.#storage.sql, "dropped_from", "dropped_below_fence"));
     }
-    this.#dirty.settle(held);
+    this.#dirty.settle(held, readAt);
+    if (held.run !== null) this.#isOnRecord = true;
+    if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
+    this.#write(() => deleteMeta(this.#storage.sql, "run_dirty_since"));
+    this.#savedRunSince = null;
+  }
+
+  /**
+   * Puts on record since when D1 lacks the run's row, for a reset would forget it. To be called when a flush has failed: in
+   * the steady state that would be a row for nothing.
+   */
+  saveRunSince(now: number): void {
+    const { run } = this.#dirty;
+    if (run === null) return;
+    this.#dirty.noteRun(run, now);
+    const since = this.#dirty.runSince;
+    if (since === null || since === this.#savedRunSince) return;
+    this.#write(() => writeMeta(this.#storage.sql, "run_dirty_since", since));
+    this.#savedRunSince = since;
   }
 
   /** D1 holds every revision up to this one. */
@@ -213,27 +253,23 @@ export class RunCache {
       );
       sql.exec("DELETE FROM durable_events");
       this.#saveEvents(kept);
-      deleteMeta(sql, "dropped_from", "dropped_below_fence");
+      deleteMeta(sql, "dropped_from", "dropped_below_fence", "run_dirty_since");
       writeMeta(sql, "base_revision", this.#revision);
     });
     this.#epoch += 1;
-    this.#run = null;
-    this.#unsaved.clear();
     this.#dirty.clearClaimed();
-    this.#adopted = { runRevision: 0, base: 0 };
+    this.#forgetRun();
   }
 
   /** Forgets what is in memory, after storage was deleted. */
   forget(): void {
     this.#epoch += 1;
     this.#exists = false;
-    this.#run = null;
     this.#revision = 0;
     this.#recordedRevision = 0;
     this.#savedWatermark = 0;
-    this.#adopted = { runRevision: 0, base: 0 };
-    this.#unsaved.clear();
     this.#dirty.clear();
+    this.#forgetRun();
   }
 
   step(stepIndex: number): (StepState & Revised) | null {
@@ -290,6 +326,14 @@ export class RunCache {
     this.#savedWatermark = this.#recordedRevision;
   }
 
+  #forgetRun(): void {
+    this.#run = null;
+    this.#unsaved.clear();
+    this.#adopted = { runRevision: 0, base: 0 };
+    this.#isOnRecord = false;
+    this.#savedRunSince = null;
+  }
+
   #loadRun(): void {
     const { sql } = this.#storage;
     const [row] = sql.exec<RunRow>(statements.SELECT_RUN, this.#runId).toArray();
@@ -301,6 +345,8 @@ export class RunCache {
     );
     this.#recordedRevision = readMeta(sql, "recorded_revision") ?? 0;
     this.#savedWatermark = this.#recordedRevision;
+    this.#isOnRecord = this.#run !== null && this.#run.revision <= this.#recordedRevision;
+    this.#madeAt = readMeta(sql, "made_at") ?? 0;
     const base = readMeta(sql, "base_revision") ?? 0;
     this.#adopted = { runRevision: readMeta(sql, "adopted_run_revision") ?? 0, base };
     this.#revision = Math.max(Number(highest.one().revision ?? 0), this.#recordedRevision, base);
@@ -310,7 +356,8 @@ export class RunCache {
   #loadDirty(): void {
     const { sql } = this.#storage;
     const mark = this.#recordedRevision;
-    if (this.#run && this.#run.revision > mark) this.#dirty.noteRun(this.#run.revision);
+    this.#savedRunSince = readMeta(sql, "run_dirty_since") ?? null;
+    if (this.#run && this.#run.revision > mark) this.#dirty.noteRun(this.#run.revision, this.#savedRunSince);
     const from = readMeta(sql, "dropped_from");
     const belowFence = readMeta(sql, "dropped_below_fence");
     if (from !== undefined && belowFence !== undefined) this.#dirty.noteDropped({ from, belowFence });
@@ -341,6 +388,7 @@ export class RunCache {
   #write(writes: () => void): void {
     if (!this.#exists) {
       migrate(this.#storage);
+      writeMeta(this.#storage.sql, "made_at", this.#madeAt);
       this.#exists = true;
     }
     this.#storage.transactionSync(writes);

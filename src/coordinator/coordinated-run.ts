@@ -6,16 +6,23 @@
  */
 import type { Clock } from "../contract/clock.ts";
 import { backoffMs, withDeadline } from "../contract/clock.ts";
-import { DurableRunError, DurableStoreUnavailableError, errorFromData } from "../contract/errors.ts";
+import {
+  DurableInvalidInputError,
+  DurableRunError,
+  DurableStoreUnavailableError,
+  errorFromData,
+} from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
 import { LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
+import { checkRequest } from "../ledger/check-request.ts";
 import { decide } from "../ledger/decide.ts";
 import type { Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
 import { lapse, unknownRun } from "../ledger/runs.ts";
 import { changeOutOfScope, outOfScope } from "../ledger/scope.ts";
 import type { Change, EventState, KeptManifest, StepState } from "../ledger/state.ts";
+import { checkMessage } from "../stores/coordinated/check-message.ts";
 import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
 import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
@@ -70,10 +77,6 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #readiness: Readiness;
   readonly #waiters = new Waiters();
   #gathering = false;
-  /** Whether the run's row is as a rebuild found it: what became of it since is not for this object to say. */
-  #isAdopted = false;
-  /** When this instance was made, or rebuilt. */
-  #since: number;
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
@@ -81,28 +84,22 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#cache = new RunCache(storage, runId);
     this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs };
     this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
-    this.#since = this.#now();
     this.#readiness = new Readiness({
       cache: this.#cache,
       record: this.#record,
       deleteAll: () => storage.deleteAll(),
-      onRebuilt: () => {
-        this.#isAdopted = this.#cache.run !== null;
-        this.#since = this.#now();
-        this.#arm();
-      },
+      onRebuilt: () => this.#arm(),
       // What D1 has heard of elsewhere may be what somebody waits for.
       onReady: () => this.#waiters.wakeAll(),
-      onEmptied: () => {
-        this.#recorder.forget();
-        this.#isAdopted = false;
-      },
+      onEmptied: () => this.#recorder.forget(),
     });
   }
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
-    const { request, body, ack, projectId: scope } = message;
+    const scope = (message as WireMessage | null)?.projectId;
     return this.#envelope(scope, async () => {
+      checkMessage(message);
+      const { request, body, ack } = message;
       const version: number = message.v;
       if (version !== (scope === undefined ? WIRE_VERSION : SCOPED_WIRE_VERSION)) {
         const speaks = `${WIRE_VERSION}, or ${SCOPED_WIRE_VERSION} with a scope`;
@@ -112,7 +109,9 @@ export class CoordinatedRun implements CoordinatorReads {
         return refusal("invalid_input", "runId is not that of this coordinator");
       }
       const whole = body ? withBody(request, { text: new TextDecoder().decode(body) }) : request;
-      return this.#submitWhole(filledIn(whole), ack, scope);
+      const filled: Request = filledIn(whole);
+      checkRequest(filled, this.#now());
+      return this.#submitWhole(filled, ack, scope);
     });
   }
 
@@ -237,14 +236,14 @@ export class CoordinatedRun implements CoordinatorReads {
     const refused = changeOutOfScope(this.#cache.run, request, scope);
     if (refused) return refused;
     const isNew = this.#cache.run === null;
-    const decision = decide<Op>(this.#cache.slice(request), request, this.#now());
+    const now = this.#now();
+    const decision = decide<Op>(this.#cache.slice(request), request, now);
     if (!decision.ok) return decision;
     const { change, reply } = decision;
     if (change.step && mayLieInMemory(request, change)) {
       this.#cache.applyLazily(change.step);
     } else if (change.run || change.step || change.event) {
-      this.#cache.commit(change, chunks, { record: request.op !== "renew" });
-      if (change.run) this.#isAdopted = false;
+      this.#cache.commit(change, now, chunks, { record: request.op !== "renew" });
       if (change.run) this.#waiters.wake(LEASE_TOPIC);
       if (change.event) this.#waiters.wake(eventTopic(change.event.key));
       // Now it is known whose the run is, those who are bound to its project may be told of earlier events.
@@ -317,8 +316,9 @@ export class CoordinatedRun implements CoordinatorReads {
   async #noteLapse(): Promise<void> {
     while (!this.#readiness.isReady("end")) await this.#readiness.prepare();
     const { run } = this.#cache;
-    const lapsed = run && !this.#isAdopted ? lapse(run, this.#now()) : null;
-    if (lapsed) this.#cache.commit({ run: lapsed });
+    const now = this.#now();
+    const lapsed = run ? lapse(run, now) : null;
+    if (lapsed) this.#cache.commit({ run: lapsed }, now);
   }
 
   #arm(): void {
@@ -339,8 +339,8 @@ export class CoordinatedRun implements CoordinatorReads {
       exists: this.#cache.exists || this.#cache.hasUnsaved,
       hasWork: this.#hasWork(),
       failures: this.#recorder.failures,
-      isAdopted: this.#isAdopted,
-      since: this.#since,
+      isAdopted: this.#cache.isAdopted,
+      madeAt: this.#cache.madeAt,
       retainMs: times.retainMs,
     };
   }
@@ -393,6 +393,10 @@ export class CoordinatedRun implements CoordinatorReads {
           "lease_lost",
           `run "${this.#input.runId}" was claimed elsewhere: D1 stands at a claim that this coordinator does not know.`,
         );
+      }
+      if (error instanceof DurableInvalidInputError) {
+        const { code, message, field } = error;
+        return { ok: false, error: { code, message, field } };
       }
       if (error instanceof DurableRunError) return refusal(error.code, error.message);
       throw error;

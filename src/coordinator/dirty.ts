@@ -20,12 +20,18 @@ export interface HeldRows {
 
 export class DirtyRows implements HeldRows {
   #run: number | null = null;
+  #runSince: number | null = null;
   #dropped: DroppedSteps | null = null;
   readonly #steps = new Map<number, number>();
   readonly #events = new Map<string, number>();
 
   get run(): number | null {
     return this.#run;
+  }
+
+  /** Since when D1 has lacked the run's row; `null` where it lacks nothing, or where that is not known after a reset. */
+  get runSince(): number | null {
+    return this.#runSince;
   }
 
   get dropped(): DroppedSteps | null {
@@ -46,8 +52,9 @@ export class DirtyRows implements HeldRows {
     return single + this.#steps.size + this.#events.size;
   }
 
-  noteRun(revision: number): void {
+  noteRun(revision: number, since: number | null): void {
     this.#run = revision;
+    this.#runSince ??= since;
   }
 
   noteStep(stepIndex: number, revision: number): void {
@@ -58,8 +65,8 @@ export class DirtyRows implements HeldRows {
     this.#events.set(key, revision);
   }
 
-  noteChange({ run, step, event }: Change, revision: number): void {
-    if (run) this.noteRun(revision);
+  noteChange({ run, step, event }: Change, revision: number, now: number): void {
+    if (run) this.noteRun(revision, now);
     if (step) this.noteStep(step.stepIndex, revision);
     if (event) this.noteEvent(event.key, revision);
   }
@@ -73,9 +80,12 @@ export class DirtyRows implements HeldRows {
     }
   }
 
-  /** Takes off what D1 holds, unless it has changed since. */
-  settle(held: HeldRows): void {
-    if (this.#run !== null && held.run !== null && this.#run <= held.run) this.#run = null;
+  /** Takes off what D1 holds, unless it has changed since it was read, at `readAt`. */
+  settle(held: HeldRows, readAt: number): void {
+    if (this.#run !== null && held.run !== null) {
+      if (this.#run <= held.run) this.#run = null;
+      this.#runSince = this.#run === null ? null : readAt;
+    }
     if (this.#dropped === held.dropped) this.#dropped = null;
     settle(this.#steps, held.steps);
     settle(this.#events, held.events);
@@ -84,6 +94,7 @@ export class DirtyRows implements HeldRows {
   /** All but the events, which need no claim. */
   clearClaimed(): void {
     this.#run = null;
+    this.#runSince = null;
     this.#dropped = null;
     this.#steps.clear();
   }

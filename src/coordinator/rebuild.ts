@@ -18,7 +18,7 @@ SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key
 
 /** ?1: run id. */
 const SELECT_HEAD = `
-SELECT fence, claim_request_id, revision AS run_revision, max(
+SELECT manifest_hash, created_at, fence, claim_request_id, revision AS run_revision, max(
   revision,
   coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0),
   coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0)
@@ -57,28 +57,33 @@ export async function rebuild(cache: RunCache, input: RecordInput): Promise<void
     steps = (more ?? []) as PagedStepRow[];
   }
   const [row] = (runs ?? []) as RunRow[];
-  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), input.clock.now()));
+  const now = Math.floor(input.clock.now());
+  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), now), now);
 }
 
 /** D1 hears of no heartbeats, so what it says of a lease is old: the holder is given one more to speak up. */
 function withLease<R extends RunState>(run: R, now: number): R {
-  return run.leaseExpiresAt === null ? run : { ...run, leaseExpiresAt: Math.floor(now) + run.leaseMs };
+  return run.leaseExpiresAt === null ? run : { ...run, leaseExpiresAt: now + run.leaseMs };
 }
 
-/** R17: whether D1 stands above the cache, so that the cache is to be thrown away. */
+/** R17: whether D1 stands above the cache, or has let its run go, so that the cache is to be thrown away. */
 export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
   const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
   const [head] = (rows ?? []) as {
+    manifest_hash: string;
+    created_at: number;
     fence: number;
     claim_request_id: string;
     run_revision: number;
     revision: number;
   }[];
-  if (head === undefined) return false;
+  if (head === undefined) return cache.isOnRecord;
   const { runRevision, base } = cache.adopted;
   if (head.run_revision > runRevision && head.run_revision <= base) return true;
   const { run } = cache;
-  if (run === null || head.fence !== run.fence) return run === null || head.fence > run.fence;
+  if (run === null || head.manifest_hash !== run.manifestHash || head.created_at !== run.createdAt)
+    return true;
+  if (head.fence !== run.fence) return head.fence > run.fence;
   return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;
 }
 

@@ -27,16 +27,23 @@ const CHUNKS_A_BATCH = 2;
 
 /**
  * ?1: run id, ?2: fence, ?3: the request that claimed under it, ?4: the latest revision, ?5 and ?6: what this object
- * found in D1, and where its own revisions begin. Fires when D1 knows of another claim, later or as late, or of a change to
- * the run that this object never made.
+ * found in D1, and where its own revisions begin, ?7 and ?8: manifest hash and creation, ?9: 1 if D1 has held the run, else 0.
+ * Fires when D1 knows of another claim, later or as late, of a change to the run that this object never made, or of another
+ * run under this id; or when it has let the run go.
  */
 const GUARD_CLAIM = `
-SELECT CASE WHEN EXISTS (
-  SELECT 1 FROM durable_runs
-  WHERE run_id = ?1 AND (
-    fence > ?2 OR (fence = ?2 AND claim_request_id <> ?3) OR revision > ?4 OR (revision > ?5 AND revision <= ?6)
-  )
-) THEN ${STALE} ELSE 1 END`;
+SELECT CASE coalesce((
+  SELECT fence > ?2 OR (fence = ?2 AND claim_request_id <> ?3) OR revision > ?4 OR (revision > ?5 AND revision <= ?6)
+    OR manifest_hash <> ?7 OR created_at <> ?8
+  FROM durable_runs WHERE run_id = ?1
+), ?9) WHEN 1 THEN ${STALE} ELSE 1 END`;
+
+/** ?1: run id, ?2: fence, ?3: revision. Of what was recorded late, once something after it was not. */
+const CLEAR_LAG = `
+UPDATE durable_runs SET lag_ms = 0 WHERE run_id = ?1 AND fence = ?2 AND revision = ?3`;
+
+/** What RunHistory.stuck looks for at the least. */
+const LATE_MS = 1_000;
 
 export interface RecorderInput {
   readonly runId: string;
@@ -66,6 +73,7 @@ interface Write {
 /** What the rows of a batch were read under. */
 interface Sending {
   readonly epoch: number;
+  readonly readAt: number;
   readonly guard: readonly D1PreparedStatementLike[];
 }
 
@@ -75,8 +83,8 @@ export class Recorder {
   #following: { readonly epoch: number; readonly flush: Promise<void> } | undefined;
   #recordedThrough = 0;
   #failures = 0;
-  /** When this instance was first asked to bring the run's row, at that revision, to D1. */
-  #runDue: { readonly revision: number; readonly at: number } | undefined;
+  /** The latest version of the run's row, if it was recorded late and nothing has been recorded in time since. */
+  #late: { readonly fence: number; readonly revision: number } | undefined;
   /** Large bodies that D1 holds, as far as this instance knows. */
   readonly #sentRefs = new Set<string>();
 
@@ -100,7 +108,6 @@ export class Recorder {
    * answer.
    */
   flush(): Promise<void> {
-    this.#noteRun();
     if (this.#current === undefined) {
       this.#current = this.#flushOnce().finally(() => {
         this.#current = undefined;
@@ -125,15 +132,20 @@ export class Recorder {
   forget(): void {
     this.#recordedThrough = 0;
     this.#failures = 0;
+    this.#late = undefined;
     this.#sentRefs.clear();
   }
 
   async #flushOnce(): Promise<void> {
+    const { cache, clock } = this.#input;
+    const late = this.#late;
     try {
       await this.#sendDirty();
+      if (this.#failures === 0 && this.#late === late) this.#late = undefined;
       this.#failures = 0;
     } catch (error) {
       this.#failures += 1;
+      cache.saveRunSince(Math.floor(clock.now()));
       throw error;
     }
   }
@@ -143,8 +155,9 @@ export class Recorder {
     cache.saveUnsaved();
     const through = cache.revision;
     const { epoch } = cache;
-    await this.#sendAll(this.#events(), () => ({ epoch, guard: [] }));
-    await this.#sendAll(this.#runAndSteps(), () => ({ epoch, guard: this.#guard() }));
+    const readAt = (): number => Math.floor(this.#input.clock.now());
+    await this.#sendAll(this.#events(), () => ({ epoch, readAt: readAt(), guard: [] }));
+    await this.#sendAll(this.#runAndSteps(), () => ({ epoch, readAt: readAt(), guard: this.#guard() }));
     cache.setRecorded(through);
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
   }
@@ -175,7 +188,7 @@ export class Recorder {
       batch.map((write) => this.#prepare(write.statement, ...write.values)),
       sending,
     );
-    for (const write of batch) this.#input.cache.markRecorded(write.holds);
+    for (const write of batch) this.#input.cache.markRecorded(write.holds, sending.readAt);
   }
 
   async #sendBody(ref: string, sending: Sending): Promise<void> {
@@ -201,10 +214,11 @@ export class Recorder {
 
   #guard(): D1PreparedStatementLike[] {
     const { runId, cache } = this.#input;
-    const { run, revision, adopted } = cache;
+    const { run, revision, adopted, isOnRecord } = cache;
     if (run === null) return [];
-    const { runRevision, base } = adopted;
-    return [this.#prepare(GUARD_CLAIM, runId, run.fence, run.claimRequestId, revision, runRevision, base)];
+    const claim = [run.fence, run.claimRequestId, revision, adopted.runRevision, adopted.base];
+    const identity = [run.manifestHash, run.createdAt, isOnRecord ? 1 : 0];
+    return [this.#prepare(GUARD_CLAIM, runId, ...claim, ...identity)];
   }
 
   #assertStands(epoch: number): void {
@@ -252,26 +266,31 @@ export class Recorder {
 
   *#runRow(): Generator<Write> {
     const { run, dirty } = this.#input.cache;
-    if (run === null || dirty.run === null) return;
+    if (run === null) return;
+    if (dirty.run === null) return yield* this.#noLongerLate(run.runId);
     if (run.tags !== null) {
       const values = [JSON.stringify(toTagRows(run))];
       yield { statement: sql.INSERT_TAGS, values, refs: [], holds: holdsNothing() };
     }
     const refs = [...refsOf(run.input), ...refsOf(run.result)];
     const holds = { ...holdsNothing(), run: run.revision };
-    const timely = { dueAt: dueAt(run, { recordsHeartbeats: false }), lagMs: this.#lagMs(run.revision) };
+    const lagMs = this.#lagMs();
+    this.#late = lagMs >= LATE_MS ? { fence: run.fence, revision: run.revision } : undefined;
+    const timely = { dueAt: dueAt(run, { recordsHeartbeats: false }), lagMs };
     yield { statement: sql.UPSERT_RUN, values: toRunRow(run, run.revision, timely), refs, holds };
   }
 
-  #noteRun(): void {
-    const { run: revision } = this.#input.cache.dirty;
-    if (revision === null || revision === this.#runDue?.revision) return;
-    this.#runDue = { revision, at: this.#input.clock.now() };
+  /** Not by what comes late itself. */
+  *#noLongerLate(runId: string): Generator<Write> {
+    if (this.#late === undefined || this.#failures > 0) return;
+    const { fence, revision } = this.#late;
+    yield { statement: CLEAR_LAG, values: [runId, fence, revision], refs: [], holds: holdsNothing() };
   }
 
-  #lagMs(revision: number): number {
-    if (this.#runDue?.revision !== revision) return 0;
-    return Math.max(0, Math.floor(this.#input.clock.now() - this.#runDue.at));
+  /** Until this very call; what the call itself takes, its row cannot say. */
+  #lagMs(): number {
+    const { cache, clock } = this.#input;
+    return Math.max(0, Math.floor(clock.now() - (cache.dirty.runSince ?? clock.now())));
   }
 
   *#steps(): Generator<Write> {

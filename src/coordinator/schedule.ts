@@ -13,10 +13,10 @@ export interface Standing {
   readonly hasWork: boolean;
   /** Flushes that failed in a row. */
   readonly failures: number;
-  /** Whether the run is as a rebuild found it in D1: its lease is then not for this object to watch. */
+  /** Whether the run is as a rebuild found it in D1. */
   readonly isAdopted: boolean;
-  /** When this instance was made, or rebuilt. */
-  readonly since: number;
+  /** When storage was made, or rebuilt. */
+  readonly madeAt: number;
   readonly retainMs: number;
 }
 
@@ -25,13 +25,12 @@ const SAFETY_MS = 10_000;
 
 /** In how many milliseconds something is due; `null` when nothing is. */
 export function nextAlarmIn(standing: Standing): number | null {
-  const { now, run, exists, hasWork, failures, isAdopted } = standing;
+  const { now, run, exists, hasWork, failures } = standing;
   if (!exists) return null;
   const due: number[] = [];
   if (hasWork) due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
   else if (mayGoAt(standing) !== null) due.push((mayGoAt(standing) ?? now) - now);
-  if (run?.status === "running" && run.leaseExpiresAt !== null && !isAdopted)
-    due.push(run.leaseExpiresAt - now);
+  if (run?.status === "running" && run.leaseExpiresAt !== null) due.push(run.leaseExpiresAt - now);
   return due.length === 0 ? null : Math.max(0, Math.min(...due));
 }
 
@@ -43,9 +42,11 @@ export function mayGo(standing: Standing): boolean {
 
 /**
  * A while after the run has ended. Events alone, and a run that was only read from D1, lie in D1 as well: they may go a
- * while after they were looked at. `null` while the run goes on.
+ * while after they came here. `null` while the run goes on, or its lease may lapse, which somebody has to note. All of these
+ * instants are on record: one that an object's own wake-up moved would never come.
  */
-function mayGoAt({ run, since, isAdopted, retainMs }: Standing): number | null {
-  if (run === null || isAdopted) return since + retainMs;
-  return run.completedAt === null ? null : Math.max(run.completedAt, since) + retainMs;
+function mayGoAt({ run, madeAt, isAdopted, retainMs }: Standing): number | null {
+  if (run !== null && run.leaseExpiresAt !== null) return null;
+  if (run === null || isAdopted) return madeAt + retainMs;
+  return run.completedAt === null ? null : run.completedAt + retainMs;
 }

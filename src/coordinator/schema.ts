@@ -123,6 +123,10 @@ type MetaKey =
   | "recorded_revision"
   | "adopted_run_revision"
   | "base_revision"
+  /** Epoch milliseconds: when storage was made, or rebuilt. */
+  | "made_at"
+  /** Epoch milliseconds. There only after a flush has failed. */
+  | "run_dirty_since"
   | "dropped_from"
   | "dropped_below_fence";
 

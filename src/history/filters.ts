@@ -1,9 +1,9 @@
 /** The filters of a list: checked, and as the epoch milliseconds and plain words that rows are compared with. */
 import { DurableInvalidInputError } from "../contract/errors.ts";
-import { checkInteger, checkObject, checkText, LIMITS } from "../contract/limits.ts";
+import { checkInteger, checkText, LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { instantOf } from "./instants.ts";
-import { someOf } from "./options.ts";
+import { checkOwn, someOf } from "./options.ts";
 import type { RunFilter } from "./types.ts";
 import { EVER } from "./walk.ts";
 
@@ -94,7 +94,7 @@ function statusesOf(status: RunFilter["status"]): Filter["statuses"] {
 
 function tagsOf(tags: RunFilter["tags"]): Filter["tags"] {
   if (tags === undefined) return [];
-  checkObject("tags", tags);
+  checkOwn("tags", tags);
   const entries = Object.entries(tags);
   if (entries.length > LIMITS.tags) {
     throw new DurableInvalidInputError(

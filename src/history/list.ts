@@ -4,6 +4,7 @@
  * One filter chooses the index that is walked: the first of those below that is given, which is the one that likely leaves
  * the fewest runs. All others are conditions on the rows of a bounded walk.
  */
+import { DurableInvalidInputError } from "../contract/errors.ts";
 import type { RunStatus } from "../contract/types.ts";
 import type { Access } from "./access.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
@@ -37,6 +38,9 @@ export async function list(access: Access, options: ListRunsOptions = {}): Promi
   const question = ["list", questionOf(filter)];
   const first: RunKey = [to, ""];
   const after = options.cursor === undefined ? first : fromCursor(question, options.cursor, first);
+  if (options.cursor !== undefined && after[0] >= to) {
+    throw new DurableInvalidInputError("cursor", "lies outside of the range that is asked for");
+  }
 
   const params = new Params();
   const { arms, deals } = driverOf(filter, params);

@@ -5,13 +5,24 @@ import { checkInteger, checkObject } from "../contract/limits.ts";
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 200;
 
-/** Refuses fields that the question does not have: a filter that is misspelt would not filter. */
+/**
+ * Refuses fields that the question does not have, for a filter that is misspelt would not filter; and those that the object
+ * has inherited, which are read in some places and not in others.
+ */
 export function checkFields(what: string, options: object, known: readonly string[]): void {
-  checkObject(what, options);
+  checkOwn(what, options);
   for (const [field, value] of Object.entries(options)) {
     if (value !== undefined && !known.includes(field)) {
       throw new DurableInvalidInputError(field, `is no field of ${what}, which has ${known.join(", ")}`);
     }
+  }
+}
+
+export function checkOwn(what: string, options: object): void {
+  checkObject(what, options);
+  for (const field in options) {
+    if (Object.hasOwn(options, field)) continue;
+    throw new DurableInvalidInputError(field, `must be a field of ${what} itself, and not inherited`);
   }
 }
 

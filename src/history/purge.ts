@@ -3,12 +3,14 @@
  *
  * Each batch is one transaction in which every statement looks again whether its runs are still ended and old: so a run
  * that was claimed or restarted meanwhile is left alone. A run's row goes last, in one transaction with all that is left of
- * the run, so that a purge that was cut short is found again by the next one. Steps go from the last one down: what is left
- * of a run until then is what a restart would have left.
+ * the run, so that a purge that was cut short is found again by the next one. Steps go from the last one down, and the run's
+ * own input and result with its row: what is left of a run until then is what a restart would have left.
  */
 import { DurableInvalidInputError } from "../contract/errors.ts";
 import { checkInteger, LIMITS } from "../contract/limits.ts";
 import { toIso } from "../stores/records.ts";
+import { chunkCount } from "../stores/sql/bodies.ts";
+import type { Cell } from "../stores/sql/rows.ts";
 import type { Access, Statement } from "./access.ts";
 import { fromCursor, toCursor } from "./cursor.ts";
 import { checkGiven } from "./filters.ts";
@@ -53,6 +55,9 @@ const DELETE_WHOLE = [
   `DELETE FROM durable_runs WHERE run_id IN (${STILL_OLD})`,
 ];
 
+/** A chunk `one` of the run `r`, but not of its own input or result. */
+const OF_ANOTHER_BODY = "one.ref IS NOT r.input_ref AND one.ref IS NOT r.result_ref";
+
 /** Those of STILL_OLD; ?3: rows. Of one run. */
 const DELETE_PART = {
   steps: `DELETE FROM durable_steps WHERE (run_id, step_index) IN (
@@ -60,7 +65,8 @@ const DELETE_PART = {
   events: `DELETE FROM durable_events WHERE (run_id, key) IN (
     SELECT run_id, key FROM durable_events WHERE run_id = (${STILL_OLD}) ORDER BY key DESC LIMIT ?3)`,
   chunks: `DELETE FROM durable_chunks WHERE (run_id, ref, chunk) IN (
-    SELECT run_id, ref, chunk FROM durable_chunks WHERE run_id = (${STILL_OLD}) ORDER BY ref, chunk LIMIT ?3)`,
+    SELECT one.run_id, one.ref, one.chunk FROM durable_runs AS r CROSS JOIN durable_chunks AS one ON one.run_id = r.run_id
+    WHERE r.run_id = (${STILL_OLD}) AND ${OF_ANOTHER_BODY} ORDER BY one.ref, one.chunk LIMIT ?3)`,
 } as const;
 
 const COUNT_DELETED: Statement = { sql: "SELECT changes() AS n", values: [] };
@@ -70,7 +76,10 @@ interface Sized {
   readonly id: string;
   readonly steps: number;
   readonly events: number;
+  /** But for those of the run's own input and result, which have the refs that follow. */
   readonly chunks: number;
+  readonly input_ref: Cell;
+  readonly result_ref: Cell;
 }
 
 export async function purge(access: Access, options: PurgeOptions): Promise<PurgeResult> {
@@ -131,8 +140,8 @@ function oldest(
 ): Promise<{ rows: Sized[]; next: RunKey | undefined }> {
   const params = new Params();
   const atMost = params.add(of.budget);
-  const countOf = (table: string): string =>
-    `(SELECT count(*) FROM (SELECT 1 FROM ${table} AS one WHERE one.run_id = r.run_id LIMIT ${atMost}))`;
+  const countOf = (table: string, which = "true"): string =>
+    `(SELECT count(*) FROM (SELECT 1 FROM ${table} AS one WHERE one.run_id = r.run_id AND ${which} LIMIT ${atMost}))`;
   return walk<Sized>(access, params, {
     arms: of.statuses.map((status) => completedArm(status, params)),
     order: "ascending",
@@ -142,20 +151,26 @@ function oldest(
     limit: RUNS_A_BATCH,
     bytes: "0",
     columns: `${countOf("durable_steps")} AS steps, ${countOf("durable_events")} AS events,
-      ${countOf("durable_chunks")} AS chunks`,
+      ${countOf("durable_chunks", OF_ANOTHER_BODY)} AS chunks, r.input_ref, r.result_ref`,
   });
 }
 
-/** The first of them that go into one batch. */
+/** The first of them that go into one batch; and the first one anyway, if it has nothing that could go before its row. */
 function wholeRuns(rows: readonly Sized[], budget: number): Sized[] {
   const whole: Sized[] = [];
   let left = budget;
   for (const run of rows) {
-    left -= 1 + run.steps + run.events + run.chunks * ROWS_OF_CHUNK;
-    if (left < 0) break;
+    const chunks = run.chunks + chunksOf(run.input_ref) + chunksOf(run.result_ref);
+    left -= 1 + run.steps + run.events + chunks * ROWS_OF_CHUNK;
+    const hasParts = run.steps + run.events + run.chunks > 0;
+    if (left < 0 && (hasParts || whole.length > 0)) break;
     whole.push(run);
   }
   return whole;
+}
+
+function chunksOf(ref: Cell): number {
+  return ref === null ? 0 : chunkCount(String(ref));
 }
 
 function allOf(runs: readonly Sized[], before: number): Statement[] {

@@ -60,7 +60,10 @@ export interface RunSummary extends Omit<RunRecord, "result" | "stepCount" | "ou
   durationMs?: number;
   pass?: boolean;
   score?: number;
-  /** How long the latest change of the run waited for D1. Absent where no coordinator stands between. */
+  /**
+   * How long the run's row had waited when it was last sent to D1, from the first change that D1 lacked; 0 again once
+   * anything of the run arrived in time. Without the time of the sending itself. Absent where no coordinator stands between.
+   */
   lagMs?: number;
 }
 
@@ -182,7 +185,7 @@ export interface StuckOptions extends PageOptions {
 
 /**
  * "lease_lapsed": its worker is gone. "wait_overdue": the end of a wait has passed, and nobody went on. "late_record": D1
- * heard of its latest change late, and may be behind.
+ * heard of its latest change late, and of nothing in time since, and may be behind.
  */
 export type StuckReason = "lease_lapsed" | "wait_overdue" | "late_record";
 

@@ -47,13 +47,29 @@ export function accessVerifier(options: AccessOptions): AccessVerifier {
         const name = [email, serviceToken, sub].find((claim) => typeof claim === "string" && claim !== "");
         return { name: (name as string | undefined) ?? "access", ...grant };
       } catch (error) {
-        // A key set that cannot be fetched lets nobody in, but is the deployment's trouble, not the caller's.
-        if (!(error instanceof errors.JOSEError) || error instanceof errors.JWKSTimeout)
-          console.error("the keys of Cloudflare Access cannot be fetched", error);
+        // A key set that cannot be had lets nobody in, but is the deployment's trouble, not the caller's.
+        if (!isOfJwt(error)) console.error("the keys of Cloudflare Access cannot be fetched", error);
         return undefined;
       }
     },
   };
+}
+
+/** What jose says of a JWT itself, such as that it has expired, or that the keys know none of its name. */
+const OF_JWT = [
+  errors.JOSEAlgNotAllowed,
+  errors.JOSENotSupported,
+  errors.JWKSMultipleMatchingKeys,
+  errors.JWKSNoMatchingKey,
+  errors.JWSInvalid,
+  errors.JWSSignatureVerificationFailed,
+  errors.JWTClaimValidationFailed,
+  errors.JWTExpired,
+  errors.JWTInvalid,
+];
+
+function isOfJwt(error: unknown): boolean {
+  return OF_JWT.some((kind) => error instanceof kind);
 }
 
 /** The secret `ACCESS_GRANT`: `{ "access": "read" | "write", "projectId"? }`. Throws `invalid_input`. */

@@ -11,6 +11,7 @@ import { checkText, LIMITS } from "../contract/limits.ts";
 import type { RunHistoryReads } from "../history/types.ts";
 import type { RunWorkflowBinding } from "../workflows/start-run.ts";
 import type { TaskRegistry } from "../workflows/tasks.ts";
+import { sha256Hex } from "../identity.ts";
 import { readJson } from "./body.ts";
 import type { Credentials, Identified } from "./caller.ts";
 import { checkMayWrite, identify, scopeOf } from "./caller.ts";
@@ -90,12 +91,12 @@ async function answer<Env extends object>(
   const url = new URL(raw.url);
   const params = paramsOf(url.pathname, endpoint.path);
   const query = queryOf(url);
-  const request = requestOf(raw);
+  const keyed = keyedOf(raw, endpoint, params, identified?.caller);
   const body =
     endpoint.body === undefined ? undefined : await readJson(raw, options.maxBodyBytes ?? MAX_BODY_BYTES);
   const { close, ...services } = servicesOf(c, identified, options);
   try {
-    return toResponse(await endpoint.call({ ...services, request, document }, { params, query, body }));
+    return toResponse(await endpoint.call({ ...services, ...keyed, document }, { params, query, body }));
   } finally {
     await close();
   }
@@ -106,7 +107,7 @@ function servicesOf<Env extends object>(
   c: Context<{ Bindings: Env }>,
   identified: Identified | undefined,
   options: RunsApiOptions<Env>,
-): Omit<Services, "request" | "document"> & { readonly close: () => Promise<void> } {
+): Omit<Services, "request" | "keyedRunId" | "document"> & { readonly close: () => Promise<void> } {
   const { afterStats, tasks = {} } = options;
   let store: ApiStore | undefined;
   const caller = (): Caller => {
@@ -134,13 +135,21 @@ function toResponse({ status, body, location }: Reply): Response {
   return new Response(JSON.stringify(body), { status, headers });
 }
 
-/** The parts of the path that the endpoint names, decoded. An encoded slash belongs to its part. */
+/**
+ * The parts of the path that the endpoint names, decoded. An encoded slash belongs to its part. What the endpoint spells
+ * out has to come as it is: the router has matched the decoded path, in which it may stand elsewhere.
+ */
 function paramsOf(pathname: string, pattern: string): Record<string, string> {
   checkLength("path", pathname);
-  const parts = pathname.slice(API_BASE.length).split("/");
+  const parts = pathname.split("/");
+  const names = (API_BASE + pattern).split("/");
+  if (parts.length !== names.length) throw new HttpError("not_found");
   const params: Record<string, string> = {};
-  for (const [at, name] of pattern.split("/").entries()) {
-    if (!name.startsWith(":")) continue;
+  for (const [at, name] of names.entries()) {
+    if (!name.startsWith(":")) {
+      if (parts[at] !== name) throw new HttpError("not_found");
+      continue;
+    }
     try {
       params[name.slice(1)] = decodeURIComponent(parts[at] ?? "");
     } catch {
@@ -162,11 +171,21 @@ function queryOf({ search, searchParams }: URL): Record<string, string | string[
   );
 }
 
-function requestOf(raw: Request): { requestId?: string } {
-  const requestId = raw.headers.get("idempotency-key");
-  if (requestId === null) return {};
-  checkText("Idempotency-Key", requestId, LIMITS.requestIdBytes);
-  return { requestId };
+/**
+ * What stands for this very request: the same whenever its caller repeats it under its key, and another one for any other
+ * address, caller or key.
+ */
+function keyedOf(
+  raw: Request,
+  { id }: Endpoint,
+  params: Record<string, string>,
+  caller: Caller | undefined,
+): Pick<Services, "request" | "keyedRunId"> {
+  const key = raw.headers.get("idempotency-key");
+  if (key === null || caller === undefined) return { request: {}, keyedRunId: undefined };
+  checkText("Idempotency-Key", key, LIMITS.requestIdBytes);
+  const hash = sha256Hex(JSON.stringify([caller.projectId ?? null, caller.name, id, params, key]));
+  return { request: { requestId: hash }, keyedRunId: hash.slice(0, 32) };
 }
 
 function checkLength(field: string, text: string): void {

@@ -4,6 +4,7 @@
  * What is refused here is refused before it is parsed: too many bytes, text that is no UTF-8, too deep a nesting.
  */
 import { DurableInvalidInputError, DurablePayloadError } from "../contract/errors.ts";
+import { jsonDepth } from "../contract/json-depth.ts";
 import { HttpError } from "./problems.ts";
 
 /** Deeper values are of no use here, and what walks through them recursively would run out of stack. */
@@ -16,11 +17,17 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   const mediaType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase();
   if (mediaType !== "application/json")
     throw new HttpError("unsupported_media_type", { accept: "application/json" });
-  if (depthOf(text) > MAX_DEPTH)
+  if (jsonDepth(text) > MAX_DEPTH)
     throw new DurableInvalidInputError(
       "body",
       `is nested too deeply; at most ${MAX_DEPTH} levels are allowed`,
     );
+  const value = parse(text);
+  refuseProto(text, value);
+  return value;
+}
+
+function parse(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
@@ -58,19 +65,18 @@ function tooLarge(maxBytes: number): DurablePayloadError {
   return new DurablePayloadError(`the body has more than ${maxBytes} bytes`, "payload_too_large");
 }
 
-/** How deep the brackets go, outside strings. */
-function depthOf(text: string): number {
-  let depth = 0;
-  let deepest = 0;
-  let inString = false;
-  for (let at = 0; at < text.length; at += 1) {
-    const unit = text.charCodeAt(at);
-    if (inString) {
-      if (unit === 0x5c) at += 1;
-      else if (unit === 0x22) inString = false;
-    } else if (unit === 0x22) inString = true;
-    else if (unit === 0x5b || unit === 0x7b) deepest = Math.max(deepest, (depth += 1));
-    else if (unit === 0x5d || unit === 0x7d) depth -= 1;
+/**
+ * Refuses an own key `__proto__`, which copies would take for the prototype, and so lose. Most texts show at once that they
+ * have none: it would be there as it is, or escaped.
+ */
+function refuseProto(text: string, value: unknown): void {
+  if (!text.includes("__proto__") && !text.includes("\\u00")) return;
+  const open: unknown[] = [value];
+  while (open.length > 0) {
+    const next = open.pop();
+    if (typeof next !== "object" || next === null) continue;
+    if (Object.hasOwn(next, "__proto__"))
+      throw new DurableInvalidInputError("body", "must have no key __proto__");
+    for (const inner of Object.values(next)) open.push(inner);
   }
-  return deepest;
 }

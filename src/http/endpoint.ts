@@ -9,7 +9,7 @@ import { DurableInvalidInputError } from "../contract/errors.ts";
 import type { RunHistoryReads } from "../history/types.ts";
 import type { RunWorkflowBinding } from "../workflows/start-run.ts";
 import type { TaskRegistry } from "../workflows/tasks.ts";
-import { plainField } from "./problems.ts";
+import { MAX_ENTRIES } from "./requests.ts";
 import type { Caller } from "./scope.ts";
 
 /** What the API asks of a store. {@link CoordinatedDurableRunStore} has it. */
@@ -34,8 +34,10 @@ export interface Services {
   readonly afterStats: () => void;
   /** The document of this very API. */
   readonly document: () => object;
-  /** `Idempotency-Key`, or nothing. */
+  /** The request's id, made of its `Idempotency-Key`; or nothing. */
   readonly request: { requestId?: string };
+  /** With an `Idempotency-Key`: the id of the run that the request makes, where it names none. */
+  readonly keyedRunId: string | undefined;
 }
 
 export interface Reply {
@@ -79,6 +81,7 @@ export function endpoint<P, Q, B = undefined>(spec: Spec<P, Q, B>): Endpoint {
     async call(services, came) {
       const params = checked(spec.params, came.params, "path");
       const query = checked(spec.query, came.query, "query");
+      if (spec.body !== undefined) checkWidth(spec.body, came.body);
       const body = spec.body === undefined ? undefined : checked(spec.body, bodyIn(spec, came.body), "body");
       return handle({ ...services, params, query, body: body as B });
     },
@@ -97,17 +100,31 @@ export function given<T extends object>(options: T): { [K in keyof T]: Exclude<T
   return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
 }
 
+/** Of a body with fields of its own; no schema has more. */
+const MAX_FIELDS = 16;
+
+/** Counts before there is a list of all that is wrong. */
+function checkWidth(schema: z.ZodType, body: unknown): void {
+  if (schema instanceof z.ZodUnknown || typeof body !== "object" || body === null) return;
+  if (Object.keys(body).length > MAX_FIELDS)
+    throw new DurableInvalidInputError("body", `must have at most ${MAX_FIELDS} fields`);
+  for (const [field, most] of MAX_ENTRIES) {
+    const map: unknown = Object.hasOwn(body, field) ? (body as Record<string, unknown>)[field] : undefined;
+    if (typeof map === "object" && map !== null && Object.keys(map).length > most)
+      throw new DurableInvalidInputError(field, `must have at most ${most} entries`);
+  }
+}
+
 /** Throws `invalid_input` of the first issue, named by the field, or by `where` when the whole is meant. */
 function checked<T>(schema: z.ZodType<T>, value: unknown, where: string): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   if (issue === undefined) throw new DurableInvalidInputError(where, "is not allowed");
-  const unknownKey = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
-  if (unknownKey !== undefined)
-    throw new DurableInvalidInputError(plainField(unknownKey), `is not known here (in the ${where})`);
-  const field = issue.path.length === 0 ? where : plainField(z.core.toDotPath(issue.path));
-  throw new DurableInvalidInputError(field, ruleOf(issue));
+  if (issue.code === "unrecognized_keys")
+    throw new DurableInvalidInputError(where, "must have no field that is not known");
+  // Below the schema's own fields, names are the caller's.
+  throw new DurableInvalidInputError(String(issue.path[0] ?? where), ruleOf(issue));
 }
 
 /** What has to hold, in the words of the contract's own checks. */

@@ -93,13 +93,14 @@ const runs: Endpoint[] = [
     query: queries.none,
     body: bodies.start,
     answers: { 202: ["It is on its way.", answers.started] },
-    handle: async ({ tasks, workflow, caller, store, body }) => {
+    handle: async ({ tasks, workflow, caller, store, body, keyedRunId }) => {
       if (workflow === undefined) throw new HttpError("not_found");
       if (!Object.hasOwn(tasks, body.task))
         throw new DurableInvalidInputError("task", "is not the name of a registered task");
       const { projectId } = caller();
       const scope = { store: store(), ...(projectId !== undefined && { projectId }) };
-      const { runId } = await startRun(workflow, tasks, given(body), scope);
+      const input = given({ ...body, runId: body.runId ?? keyedRunId });
+      const { runId } = await startRun(workflow, tasks, input, scope);
       return { status: 202, body: { runId }, location: locationOf(runId) };
     },
   }),
@@ -127,7 +128,12 @@ const runs: Endpoint[] = [
     params: paths.run,
     query: queries.none,
     answers: { 200: ["The rows.", answers.lag] },
-    handle: async ({ store, params }) => ({ status: 200, body: { rows: await store().lag(params.runId) } }),
+    handle: async ({ store, params }) => {
+      const rows = await store().lag(params.runId);
+      if (rows === 0 && (await store().loadRun(params.runId)) === undefined)
+        throw new DurableRunNotFoundError("no such run");
+      return { status: 200, body: { rows } };
+    },
   }),
   endpoint({
     id: "cancelRun",
@@ -172,8 +178,8 @@ const runs: Endpoint[] = [
     query: queries.none,
     body: bodies.fork,
     answers: { 201: ["The new run.", answers.run] },
-    handle: async ({ store, params, body, request }) => {
-      const { newRunId: runId = newRunId(), throughStep, edits } = body;
+    handle: async ({ store, params, body, request, keyedRunId }) => {
+      const { newRunId: runId = keyedRunId ?? newRunId(), throughStep, edits } = body;
       const options = {
         throughStep,
         ...(edits !== undefined && { edits: edits as Record<number, unknown> }),

@@ -26,7 +26,7 @@ export interface Problem {
   status: number;
   detail: string;
   code: ProblemCode;
-  /** With `invalid_input`: what was wrong, such as "limit" or "tags.region". */
+  /** With `invalid_input`: what was wrong, such as "limit" or "tags"; "body" or "query" for a field that is not known. */
   field?: string;
   /** With `lease_held` and `step_not_due`. */
   retryAfterMs?: number;
@@ -128,17 +128,41 @@ function isProblemCode(code: string): code is ProblemCode {
   return Object.hasOwn(PROBLEMS, code);
 }
 
-/** A message is `<field> <rule>`; what a rule quotes, or says that the value is, came from the caller. */
+/**
+ * A message is `<field> <rule>`. What a rule quotes, or says that the value is, came from the caller; a rule that is not
+ * whole without it is not shown.
+ */
 function fieldAndRule(error: unknown, sentence: string): Pick<Problem, "field" | "detail"> {
   const { field: given, message } = error as { field?: unknown; message?: unknown };
   if (typeof given !== "string" || typeof message !== "string") return { detail: sentence };
   const rest = message.startsWith(`${given} `) ? message.slice(given.length + 1) : "is not allowed";
-  const rule = rest.split(/, but (?:is|has) |["'`<]/, 1)[0]?.trim() ?? "";
+  const rule = rest.split(/, (?:but (?:is|has|answered)|not) /, 1)[0] ?? "";
+  if (/^is (?:not known|no field)/.test(rest)) {
+    const above = nameAbove(given);
+    return { field: above, detail: `${above} must have no field that is not known` };
+  }
   const field = plainField(given);
-  return { field, detail: `${field} ${rule === "" ? "is not allowed" : rule}` };
+  const isWhole = rule !== "" && !/["'`<]|^is \d|, but /.test(rule);
+  return { field, detail: `${field} ${isWhole ? rule : (RULES[field] ?? "is not allowed")}` };
 }
 
-/** A field's name may be the caller's own: it is repeated only where it is a plain word. */
-export function plainField(field: string): string {
-  return /^[\w.[\]-]{1,100}$/.test(field) ? field : "(a field)";
+/** The rules of fields of which errors quote. */
+const RULES: Readonly<Record<string, string>> = {
+  fromStep: "must be the position of a step on record",
+  throughStep: "must be the position of a step on record",
+  edits: "must be of steps that are copied, by position",
+  runId: "must be of letters, digits, - and _, the first no -, and at most 100 of them",
+};
+
+/** The name of a field, without what is below it, as those names are the caller's; but a task knows the fields of its input. */
+function plainField(field: string): string {
+  const name = /^(?:manifest\.|options\.)?(input(?:\.\w{1,64})+$|[A-Za-z][\w-]{0,63}(?=[.[ ]|$))/.exec(
+    field,
+  )?.[1];
+  return name ?? "(a field)";
+}
+
+/** Of a field that nobody knows: what it lies in. */
+function nameAbove(field: string): string {
+  return /[.[]/.test(field) ? plainField(/^[^.[]*/.exec(field)?.[0] ?? "") : "body";
 }

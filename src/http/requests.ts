@@ -8,6 +8,12 @@ import { z } from "zod";
 import { checkText, LIMITS } from "../contract/limits.ts";
 import { named } from "./components.ts";
 
+/** How many entries a map of a body may have. */
+export const MAX_ENTRIES: ReadonlyMap<string, number> = new Map([
+  ["tags", LIMITS.tags],
+  ["edits", 1_000],
+]);
+
 /** The contract's rule for texts. */
 function id(name: string, maxBytes: number, description: string) {
   return z
@@ -162,7 +168,12 @@ export const bodies = {
     "ForkRun",
     z.strictObject({
       throughStep: position.meta({ description: "The last step to be copied." }),
-      newRunId: runId.meta({ description: "Default: a new one." }).optional(),
+      newRunId: runId
+        .refine((given) => given !== "." && given !== "..", {
+          error: "must not be . or .., which no path can have",
+        })
+        .meta({ description: "Default: a new one." })
+        .optional(),
       edits: z
         .record(z.string().regex(/^\d{1,6}$/, { error: "must be a position" }), z.unknown())
         .meta({ description: "Results to put in place of recorded ones, by position." })

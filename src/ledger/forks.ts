@@ -14,13 +14,16 @@ export function fork(run: RunState | null, request: ForkRequest, now: number): D
   if (run?.claimRequestId === request.requestId && !isOpen(run)) return accept({ run });
   const { sourceRunId, throughStep } = request;
   const origin = run?.forkedFrom;
-  const isMine = origin?.runId === sourceRunId && origin.throughStep === throughStep;
+  // The source may have gone meanwhile, and another run begun under its id.
+  const isMine =
+    origin?.runId === sourceRunId &&
+    origin.throughStep === throughStep &&
+    run?.manifestHash === request.manifestHash;
   if (run !== null && !(isOpen(run) && isMine)) {
     return refuse("run_exists", `there is a run "${run.runId}" already. Fork into a new run id.`);
   }
   const next: RunState = {
-    ...newRun(request, now),
-    createdAt: run?.createdAt ?? now,
+    ...(run ?? newRun(request, now)),
     status: "pending",
     fence: (run?.fence ?? 0) + 1,
     workerId: "fork",

@@ -80,10 +80,16 @@ export class Lease {
     this.#ending = true;
   }
 
+  /** Without having heard so from the store. */
   lose(why: string, cause?: unknown): void {
+    this.#lose(why, { isConfirmed: false, cause });
+  }
+
+  #lose(why: string, { isConfirmed, cause }: { isConfirmed: boolean; cause?: unknown }): void {
     const { runId, workerId } = this.#input;
     const message = `worker "${workerId}" lost its lease on run "${runId}": ${why}. Another worker may resume the run.`;
-    this.#loseTo(new DurableRunLeaseLostError(message, cause === undefined ? undefined : { cause }));
+    const options = { isConfirmed, ...(cause !== undefined && { cause }) };
+    this.#loseTo(new DurableRunLeaseLostError(message, options));
   }
 
   #loseTo(error: DurableRunError): void {
@@ -95,7 +101,7 @@ export class Lease {
   /** The store says that the lease is no longer this attempt's. While that ends its run, its own end may be why. */
   #refused(status: RunStatus | undefined, why: string): void {
     if (this.#ending) return;
-    if (status !== "cancelled") return this.lose(why);
+    if (status !== "cancelled") return this.#lose(why, { isConfirmed: true });
     this.#loseTo(new DurableRunCancelledError(`run "${this.#input.runId}" was cancelled.`));
   }
 
@@ -139,7 +145,9 @@ export class Lease {
       try {
         return await withDeadline(clock, callMs, this.whileHeld(call()), noAnswer);
       } catch (error) {
-        if (codeOf(error) === "lease_lost") this.lose("the store refused a call under its fence", error);
+        if (codeOf(error) === "lease_lost") {
+          this.#lose("the store refused a call under its fence", { isConfirmed: true, cause: error });
+        }
         if (codeOf(error) === "run_cancelled") this.#loseTo(new DurableRunCancelledError(messageOf(error)));
         if (this.lostError) throw this.lostError;
         if (isAnswer(error) || clock.now() - since >= patienceMs(error)) throw error;

@@ -9,12 +9,13 @@
 import { RpcTarget } from "cloudflare:workers";
 import type { ErrorData } from "../contract/errors.ts";
 import { DurableForbiddenError, DurableInvalidInputError, DurableRunError } from "../contract/errors.ts";
-import { checkRunId } from "../contract/limits.ts";
+import { checkInteger, checkRunId, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { RunHistory } from "../history/run-history.ts";
 import type { RunHistoryReads } from "../history/types.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
+import { checkMessage } from "../stores/coordinated/check-message.ts";
 import { classifyFault, isOutOfSubrequests } from "../stores/coordinated/retry.ts";
 import type {
   CoordinatorLike,
@@ -25,6 +26,7 @@ import type {
 import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1ReplicatedLike } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import { checkWaitForEvent, checkWatchLease } from "../stores/to-request.ts";
 import type { Grant } from "./props.ts";
 import { grantOf } from "./props.ts";
 import type { HistoryRead, RunSessionMethods, ServiceEnvelope } from "./wire.ts";
@@ -51,10 +53,10 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
     return this.#answer(async (grant) => {
-      if (grant.access === "read") {
-        throw new DurableForbiddenError(`this binding is for reading: ${message.request.op} is not allowed`);
-      }
-      const { runId } = message.request;
+      checkMessage(message);
+      const { op, runId } = message.request;
+      if (grant.access === "read")
+        throw new DurableForbiddenError(`this binding is for reading: ${op} is not allowed`);
       return this.#ask(runId, grant, (coordinator) => coordinator.submit(withScope(message, grant)));
     });
   }
@@ -64,15 +66,24 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
   }
 
   readStep(runId: string, stepIndex: number): Promise<Envelope<StepState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readStep(stepIndex, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkStepIndex(stepIndex);
+      return coordinator.readStep(stepIndex, scope);
+    });
   }
 
   readSteps(runId: string, from: number): Promise<Envelope<StepPage>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readSteps(from, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkInteger("from", from, 0, LIMITS.steps);
+      return coordinator.readSteps(from, scope);
+    });
   }
 
   readEvent(runId: string, key: string): Promise<Envelope<EventState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readEvent(key, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkText("key", key, LIMITS.eventKeyBytes);
+      return coordinator.readEvent(key, scope);
+    });
   }
 
   readManifest(runId: string): Promise<Envelope<KeptManifest | null>> {
@@ -80,7 +91,10 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
   }
 
   waitForEvent(runId: string, key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.waitForEvent(key, timeoutMs, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkWaitForEvent({ runId, key, timeoutMs });
+      return coordinator.waitForEvent(key, timeoutMs, scope);
+    });
   }
 
   watchLease(
@@ -88,7 +102,10 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     fence: number,
     timeoutMs: number,
   ): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.watchLease(fence, timeoutMs, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkWatchLease({ runId, fence, timeoutMs });
+      return coordinator.watchLease(fence, timeoutMs, scope);
+    });
   }
 
   lag(runId: string): Promise<Envelope<{ rows: number }>> {
@@ -100,7 +117,11 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     ref: string,
     first: number,
   ): Promise<Envelope<{ text: string; next: number | null }>> {
-    return this.#read(runId, (coordinator, scope) => coordinator.readBody(ref, first, scope));
+    return this.#read(runId, (coordinator, scope) => {
+      checkRef(ref);
+      checkInteger("first", first, 0, MAX_CHUNKS);
+      return coordinator.readBody(ref, first, scope);
+    });
   }
 
   history(name: HistoryRead, args: string): Promise<Envelope<Uint8Array | null>> {
@@ -152,6 +173,15 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
       return { ok: false, error: { code: "store_unavailable", message }, fault };
     }
   }
+}
+
+/** More than the largest body has. */
+const MAX_CHUNKS = 1_000;
+
+/** What stands for a large body: its hash, its bytes, its chunks. */
+function checkRef(ref: unknown): void {
+  if (typeof ref === "string" && /^[0-9a-f]{64}\/\d{1,9}\/\d{1,3}$/.test(ref)) return;
+  throw new DurableInvalidInputError("ref", "must be one that the record has answered");
 }
 
 /** An unscoped binding adds nothing to what its caller says. */

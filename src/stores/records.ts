@@ -64,8 +64,12 @@ export function toEventRecord(runId: string, event: EventState, payloadText: str
   return { runId, key: event.key, payload: fromJsonText(payloadText), emittedAt: toIso(event.emittedAt) };
 }
 
+/** The farthest that a Date reaches from 1970, either way. */
+const LAST_INSTANT = 8.64e15;
+
+/** An instant beyond what a Date can be is shown as the last, or the first, that it can: one bad row spoils no list. */
 export function toIso(epochMs: number): string {
-  return new Date(epochMs).toISOString();
+  return new Date(Math.max(-LAST_INSTANT, Math.min(LAST_INSTANT, epochMs))).toISOString();
 }
 
 function toRunWait({ stepIndex, for: what, key, until }: Wait): RunWait {

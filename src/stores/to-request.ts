@@ -132,6 +132,7 @@ export function endRequest(input: EndRunInput): EndRequest {
   checkText("workerId", input.workerId, LIMITS.workerIdBytes);
   checkOneOf("status", input.status, ["completed", "failed"]);
   const { outcome, error } = input;
+  if (outcome !== undefined) checkObject("outcome", outcome);
   return {
     op: "end",
     runId: input.runId,

@@ -3,8 +3,8 @@
  * the step, and leaves it to the platform, which records, retries and replays. There is no store and no lease here, and
  * so nothing that could be lost.
  *
- * Invariants: a step is named after its intent alone, never its position, so that an edit leaves the other steps as they
- * are (the platform counts repeats of a name); the platform is called before the method first yields.
+ * Invariants: a step is named after its intent and the branches that it is in, never its position, so that an edit leaves
+ * the other steps as they are (the platform counts repeats of a name); the platform is called before the method first yields.
  */
 import { systemClock, unlessAborted } from "../contract/clock.ts";
 import { DurableInvalidInputError } from "../contract/errors.ts";
@@ -95,7 +95,7 @@ export class WorkflowContext implements DurableContext {
   sleep(ms: number): Promise<void> {
     return this.#step("ctx.sleep", async () => {
       checkSleep(ms);
-      await this.#unlessHalted(this.#run.platform.sleep(this.#line.stepName("path", "ctx.sleep"), ms));
+      await this.#unlessHalted(this.#run.platform.sleep(this.#line.labelName("path", "ctx.sleep"), ms));
     });
   }
 
@@ -103,12 +103,12 @@ export class WorkflowContext implements DurableContext {
     return this.#step("ctx.sleepUntil", async () => {
       const now = this.#now();
       const ms = msUntil(date, now);
-      const name = this.#line.stepName("path", "ctx.sleepUntil");
+      const name = this.#line.labelName("path", "ctx.sleepUntil");
       const until = new Date(now + ms).toISOString();
       const recorded = await this.#perform(name, async () => ({ text: JSON.stringify(until) }));
       // The platform knows a sleep by its name and its length, so that a shorter rest of it has to have its own name.
       const deadline = valueOf(recorded) as string;
-      const rest = this.#line.stepName("path", `ctx.sleepUntil ${deadline}`);
+      const rest = this.#line.labelName("path", `ctx.sleepUntil ${deadline}`);
       await this.#unlessHalted(
         this.#run.platform.sleep(rest, Math.max(0, Date.parse(deadline) - this.#now())),
       );
@@ -120,9 +120,10 @@ export class WorkflowContext implements DurableContext {
       workflowEventType(key);
       const { timeoutMs } = checkWait(opts);
       const { events, hasBranched } = this.#run;
-      const wait = hasBranched
-        ? events.awaitAmongBranches(this.#line, key, timeoutMs)
-        : events.await(this.#line, key, timeoutMs);
+      const isOutside = this.#line === this.#run.root;
+      const wait = isOutside
+        ? events.awaitOutside(this.#line, key, { timeoutMs, hasBranched })
+        : events.awaitInBranch(this.#line, key, timeoutMs);
       return (await this.#unlessHalted(wait)) as T;
     });
   }
@@ -165,7 +166,7 @@ export class WorkflowContext implements DurableContext {
   #value<T>(label: string, read: () => string, parse: (text: string) => T): Promise<T> {
     return this.#step(label, async () => {
       const work: Work = async () => ({ text: JSON.stringify(read()) });
-      const recorded = await this.#perform(this.#line.stepName("path", label), work);
+      const recorded = await this.#perform(this.#line.labelName("path", label), work);
       return parse(valueOf(recorded) as string);
     });
   }
@@ -179,7 +180,6 @@ export class WorkflowContext implements DurableContext {
       const outer = this.#line;
       const place = {
         outer,
-        path: outer.nextGroupPath(),
         intent,
         assertOpen: () => this.#run.assertOpen(outer),
       };

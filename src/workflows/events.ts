@@ -2,54 +2,88 @@
  * The events of a run on Workflows. An event is one fact, whose first payload counts.
  *
  * The platform gives an event to one wait alone, to the one that has waited longest, even if the code behind it has gone
- * on without. So once a task has branched off there is one wait for each key, of no branch, and whoever awaits the key
- * listens to it; whether the event or the time came first is then decided, and recorded, for each of them.
+ * on without. So whoever awaits a key hears of it, whichever wait the event was given to; and branches, which a replay may
+ * leave out, share one wait that is of none of them. Whether the event or the time came first is then decided, and
+ * recorded, for each that awaited it.
  */
 import { unlessAborted } from "../contract/clock.ts";
 import { codeOf, DurableAwaitEventTimeoutError } from "../contract/errors.ts";
 import { fromJsonText, toJsonText } from "../contract/payload.ts";
 import { workflowEventType } from "./event-type.ts";
-import { isWaitTimeout } from "./failures.ts";
+import { isPlatformTimeout } from "./failures.ts";
 import type { Line } from "./line.ts";
 import { MAX_SLEEP_MS, type Platform, valueOf } from "./platform.ts";
 import { fromRecorded, type Outcome, UNDECIDED } from "./recorded.ts";
 
-/** In place of a branch's path. */
-const OF_NO_BRANCH = "*";
-
 export class WorkflowEvents {
   readonly #platform: Platform;
+  readonly #root: Line;
   readonly #runId: string;
   /** Payloads by key, as JSON text. */
   readonly #received = new Map<string, string>();
   readonly #emitted = new Set<string>();
   /** The first events of keys, once they come. */
   readonly #arrivals = new Map<string, PromiseWithResolvers<void>>();
+  readonly #collected = new Set<string>();
 
-  constructor(platform: Platform, runId: string) {
+  constructor(platform: Platform, root: Line, runId: string) {
     this.#platform = platform;
+    this.#root = root;
     this.#runId = runId;
   }
 
-  /** Waits with a wait of the platform. Resolves to the payload, or rejects with `await_event_timeout`. */
-  async await(line: Line, key: string, timeoutMs: number): Promise<unknown> {
-    const name = line.stepName("key", `event:${key}`);
-    if (!this.#received.has(key)) await this.#receive(name, key, timeoutMs);
-    return fromJsonText(this.#received.get(key) ?? "");
+  /**
+   * Waits for the task itself. Resolves to the payload, or rejects with `await_event_timeout`.
+   *
+   * The first wait for a key is one of the platform, whose record is the answer. A later one may wait beside it, and one
+   * after a group beside a branch, so that who is first has to be decided. Under the same name, so that a wait that is on
+   * record stands, whether or not a group was put before it since.
+   */
+  async awaitOutside(
+    line: Line,
+    key: string,
+    { timeoutMs, hasBranched }: { timeoutMs: number; hasBranched: boolean },
+  ): Promise<unknown> {
+    const label = line.numbered("event", `event:${key}`);
+    const name = line.labelName("key", label);
+    const isFirst = label === `event:${key}`;
+    if (isFirst && !hasBranched) {
+      await this.#receive(name, key, timeoutMs);
+      return fromJsonText(this.#received.get(key) ?? "");
+    }
+    const ready = (): Promise<unknown> => {
+      // First, so that an event that no branch has waited for is given to it. 1 ms at least: see below.
+      const wait = unlessTimedOut(this.#receive(name, key, Math.max(1, timeoutMs)));
+      const arrival = hasBranched ? this.#arrivalForAll(key) : this.#arrival(key).promise;
+      return Promise.race([arrival, wait]);
+    };
+    return this.#decide(line, { key, label, timeoutMs, ready });
   }
 
-  /** The same, in a task that has branched off: others may await the key, too. */
-  async awaitAmongBranches(line: Line, key: string, timeoutMs: number): Promise<unknown> {
+  /** The same in a branch. */
+  async awaitInBranch(line: Line, key: string, timeoutMs: number): Promise<unknown> {
     const { halted } = line.branch;
-    const label = `event:${key}`;
-    const path = line.nextWaitPath(key);
-    const timer = line.placeName("key", path, `${label} timeout`);
+    const label = line.numbered("event", `event:${key}`);
+    const timer = line.labelName("key", `timeout:${label}`);
     const ready = (): Promise<unknown> => {
-      const arrival = this.#arrival(line, key);
+      const arrival = this.#arrivalForAll(key);
       // 1 ms at least: an event that is there already is to come first.
       const timeUp = this.#platform.sleep(timer, Math.max(1, timeoutMs));
       return unlessAborted(halted, Promise.race([arrival, timeUp]));
     };
+    return this.#decide(line, { key, label, timeoutMs, ready });
+  }
+
+  /** Puts on record whether the event came in time. */
+  async #decide(
+    line: Line,
+    {
+      key,
+      label,
+      timeoutMs,
+      ready,
+    }: { key: string; label: string; timeoutMs: number; ready: () => Promise<unknown> },
+  ): Promise<unknown> {
     const early = (): Outcome => {
       const text = this.#received.get(key);
       return text === undefined ? UNDECIDED : { text };
@@ -59,7 +93,7 @@ export class WorkflowEvents {
       if (outcome === UNDECIDED) throw this.#timeout(key, timeoutMs);
       return outcome;
     };
-    const name = line.placeName("key", path, label);
+    const name = line.labelName("key", `decision:${label}`);
     const payload = valueOf(await this.#platform.decide(name, { early, ready, decision }));
     this.#note(key, toJsonText("payload", payload));
     return payload;
@@ -74,7 +108,7 @@ export class WorkflowEvents {
     key: string,
     { isAmongBranches, send }: { isAmongBranches: boolean; send: () => Promise<void> },
   ): Promise<boolean> {
-    const name = line.stepName("key", `emit:${key}`);
+    const name = line.labelName("key", `emit:${key}`);
     const isKnown = this.#received.has(key) || this.#emitted.has(key);
     if (isKnown && !isAmongBranches) return false;
     this.#emitted.add(key);
@@ -91,14 +125,23 @@ export class WorkflowEvents {
   }
 
   /** Resolves once the first event of the key has come. */
-  #arrival(line: Line, key: string): Promise<void> {
+  #arrival(key: string): PromiseWithResolvers<void> {
     const known = this.#arrivals.get(key);
-    if (known) return known.promise;
+    if (known) return known;
     const arrival = Promise.withResolvers<void>();
+    arrival.promise.catch(() => {});
     this.#arrivals.set(key, arrival);
     if (this.#received.has(key)) arrival.resolve();
-    else {
-      this.#collect(line, key).catch((error: unknown) => {
+    return arrival;
+  }
+
+  /** The same, with a wait that is of no branch, and so is not lost with one. */
+  #arrivalForAll(key: string): Promise<void> {
+    const arrival = this.#arrival(key);
+    if (!this.#collected.has(key) && !this.#received.has(key)) {
+      this.#collected.add(key);
+      this.#collect(key).catch((error: unknown) => {
+        this.#collected.delete(key);
         this.#arrivals.delete(key);
         arrival.reject(error as Error);
       });
@@ -106,9 +149,9 @@ export class WorkflowEvents {
     return arrival.promise;
   }
 
-  /** The one wait for a key, for as long as it takes. */
-  async #collect(line: Line, key: string): Promise<void> {
-    const name = line.placeName("key", OF_NO_BRANCH, `event:${key}`);
+  /** The one wait of all branches for a key, for as long as it takes. */
+  async #collect(key: string): Promise<void> {
+    const name = this.#root.labelName("key", `any:event:${key}`);
     for (;;) {
       try {
         return await this.#receive(name, key, MAX_SLEEP_MS);
@@ -123,7 +166,7 @@ export class WorkflowEvents {
       const payload = await this.#platform.waitForEvent(name, workflowEventType(key), timeoutMs);
       this.#note(key, toJsonText(`the payload of event "${key}"`, fromRecorded(payload).result));
     } catch (error) {
-      throw isWaitTimeout(error) ? this.#timeout(key, timeoutMs) : error;
+      throw isPlatformTimeout(error) ? this.#timeout(key, timeoutMs) : error;
     }
   }
 
@@ -136,5 +179,14 @@ export class WorkflowEvents {
     return new DurableAwaitEventTimeoutError(
       `no event "${key}" came to run "${this.#runId}" within ${timeoutMs} ms.`,
     );
+  }
+}
+
+/** Resolves when the event has come, or the time is up. */
+async function unlessTimedOut(wait: Promise<void>): Promise<void> {
+  try {
+    await wait;
+  } catch (error) {
+    if (codeOf(error) !== "await_event_timeout") throw error;
   }
 }

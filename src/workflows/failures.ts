@@ -2,6 +2,7 @@
  * Failures on their way through the platform, which keeps of an error little more than its message: the one place that
  * reads the messages of Workflows.
  */
+import { codeOf } from "../contract/errors.ts";
 import { cutText, LIMITS } from "../contract/limits.ts";
 import type { StepError } from "../contract/types.ts";
 import { fromStepError, toStepError } from "../runner/failures.ts";
@@ -47,8 +48,8 @@ function parseLabel(label: string): { name?: string; code?: string } {
   }
 }
 
-/** Whether a wait ended because no event came. Pauses and restarts end one too, and those are for the platform. */
-export function isWaitTimeout(error: unknown): boolean {
+/** Whether a wait, or an attempt of a step, was out of time. Pauses and restarts end them too, and are for the platform. */
+export function isPlatformTimeout(error: unknown): boolean {
   const { name, message } = toStepError(error);
   return (
     name === "WorkflowTimeoutError" || /^(WorkflowTimeoutError: )?Execution timed out after /.test(message)
@@ -63,4 +64,67 @@ export function isNonRetryable(thrown: unknown): boolean {
 /** Whether the platform has paused, restarted or terminated the instance. */
 export function isEngineAbort(error: unknown): boolean {
   return /^(\w+: )?Aborting engine: /.test(toStepError(error).message);
+}
+
+/** Whether the platform says that there is no such instance. */
+export function isInstanceNotFound(error: unknown): boolean {
+  return /\binstance\.not_found\b/.test(toStepError(error).message);
+}
+
+/** A failure of a run in a step, as the step leaves it on record. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+}
+
+const CODE_BYTES = 256;
+const CODED = /^(?:\w+: )?\[([^\]]*)\] (.*)$/s;
+
+/** A failure without a code of its own is `task_failed`. */
+export function toFailure(thrown: unknown): Failure {
+  const { message, code = "task_failed" } = toStepError(thrown);
+  return { code: cutText(code, CODE_BYTES), message: cutText(message, LIMITS.errorTextBytes) };
+}
+
+/** For a step to throw: the code gets through in the message. */
+export function toCodedError(thrown: unknown): Error {
+  const { code, message } = toFailure(thrown);
+  return new Error(`[${code}] ${message}`);
+}
+
+/** The failure that the platform says a step has ended with; `undefined` for what is the platform's own. */
+export function failureOfStep(error: unknown): Failure | undefined {
+  if (isEngineAbort(error)) return undefined;
+  const { message } = toStepError(error);
+  const [, code, text] = CODED.exec(message) ?? [];
+  if (code !== undefined && text !== undefined) return { code, message: text };
+  return isPlatformTimeout(error) ? { code: "step_timeout", message } : undefined;
+}
+
+/**
+ * How `runDurableInWorkflow` fails: `[code] message`, and the `code`. It is final, as the name says, which is that of the
+ * platform's own error. The name is no data, since an error that has it as data loses its message on the way out of the
+ * instance, where the platform is the local one or has a compatibility date before 2026-05-14.
+ */
+export class WorkflowRunError extends Error {
+  readonly code: string;
+  readonly retryable = false;
+
+  constructor({ code, message }: Failure, options?: ErrorOptions) {
+    super(`[${code}] ${message}`, options);
+    this.code = code;
+  }
+
+  override get name(): string {
+    return "NonRetryableError";
+  }
+}
+
+/** What is known of an error before a run has begun. */
+export function refused(error: unknown): WorkflowRunError {
+  const { code, message } = toFailure(error);
+  return new WorkflowRunError(
+    { code: codeOf(error) === undefined ? "invalid_input" : code, message },
+    { cause: error },
+  );
 }

@@ -7,6 +7,7 @@
  * when it pauses or stops the instance.
  */
 import { toJsonText } from "../contract/payload.ts";
+import { sha256Hex } from "../identity.ts";
 import type { Line } from "./line.ts";
 import { MAX_PAYLOAD_BYTES, type Platform, valueOf, type Work } from "./platform.ts";
 
@@ -19,7 +20,6 @@ export interface NamedWork {
 export interface GroupPlace {
   /** The code that the group is in. */
   readonly outer: Line;
-  readonly path: string;
   readonly intent: "ctx.all" | "ctx.race";
   /** Throws why the task takes no further step, if it does not. */
   readonly assertOpen: () => void;
@@ -34,12 +34,13 @@ export class Group {
 
   /** Throws `invalid_input` for names that leave no room for the names of steps. */
   constructor(platform: Platform, place: GroupPlace, works: readonly NamedWork[]) {
-    const { outer, path, intent } = place;
+    const { outer, intent } = place;
     this.#platform = platform;
     this.#place = place;
     this.#works = works;
-    this.#lines = works.map(({ name }) => outer.inside(path, name));
-    this.#name = outer.placeName("path", path, intent);
+    const group = outer.numbered("group", groupLabel(works));
+    this.#lines = works.map(({ name }) => outer.inside(group, name));
+    this.#name = outer.labelName("path", `${intent}(${group})`);
   }
 
   /** What each returned, in order. Rejects with the first failure. */
@@ -104,4 +105,14 @@ export class Group {
   #close(): void {
     for (const line of this.#lines) line.decided();
   }
+}
+
+const PLAIN_NAMES = /^[A-Za-z0-9_.,-]{0,40}$/;
+
+/** The names of the branches, so that a group is known by what it is of. Long or odd ones are hashed. */
+function groupLabel(works: readonly NamedWork[]): string {
+  const names = works.map(({ name }) => name);
+  const list = names.join();
+  const isPlain = PLAIN_NAMES.test(list) && !names.some((name) => name.includes(","));
+  return isPlain ? list : `#${sha256Hex(JSON.stringify(names)).slice(0, 16)}`;
 }

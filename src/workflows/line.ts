@@ -1,10 +1,16 @@
 /**
  * One line of a task's code on Workflows, the task itself or a branch of it: what its steps are called.
  *
- * A step is known to the platform by its name and by how often that came before. The task's own steps are called
- * `workflow/intent`; those of a branch `workflow:path//intent`, where the path is of ordinals of groups and names of
- * branches in turn; and what a group or a wait leaves has an ordinal of its own at the end of the path. No branch's name
- * is empty or has a slash, so no two lines share a name, and each is counted in the order of its own calls.
+ * A step is known to the platform by its name and by how often that came before. A group is known by the names of its
+ * branches and not by where it stands, so that another may be put before it.
+ *
+ *     workflow/intent           a step of the task
+ *     workflow:path//intent     a step of a branch; the path is of groups and branches in turn: "card,cash/card"
+ *     workflow#/label           what is not named by an intent: a clock, a sleep, an event, what a group came to
+ *     workflow#path//label      the same in a branch
+ *
+ * What stands there for the second time has "2:" before it. No part of a path is empty or has a slash, so no two lines share
+ * a name; and each is counted in the order of its own calls, since a replay may leave out others.
  */
 import { DurableInvalidInputError } from "../contract/errors.ts";
 import type { Branch } from "../runner/branch.ts";
@@ -17,7 +23,7 @@ export class Line {
   readonly #workflowName: string;
   readonly #outer: Line | undefined;
   readonly #intents = new Map<string, number>();
-  readonly #keys = new Map<string, number>();
+  readonly #labels = new Map<string, number>();
   #steps = 0;
   #isDecided = false;
 
@@ -27,9 +33,10 @@ export class Line {
     this.#outer = outer;
   }
 
-  /** A branch of a group that begins now. Throws `invalid_input` for a path that leaves no room for a step's name. */
-  inside(groupPath: string, name: string): Line {
-    const line = new Line(this.#workflowName, this.branch.inside(groupPath, name), this);
+  /** A branch of that group. Throws `invalid_input` for names that leave no room for a step's name. */
+  inside(group: string, name: string): Line {
+    const branch = this.branch.inside(`${this.branch.prefix}${group}`, name);
+    const line = new Line(this.#workflowName, branch, this);
     line.stepName(`branch "${name}"`, "…");
     return line;
   }
@@ -52,24 +59,32 @@ export class Line {
     return takeNext(this.#intents, intent);
   }
 
-  /** The path of the group that begins now. */
-  nextGroupPath(): string {
-    return `${this.branch.prefix}${this.branch.nextOrdinal()}`;
-  }
-
-  /** The path of a wait for an event that begins now: of those for its key. */
-  nextWaitPath(key: string): string {
-    return `${this.branch.prefix}${takeNext(this.#keys, key)}`;
+  /** The label, with its number if the line had one of that kind before. */
+  numbered(kind: string, label: string): string {
+    const number = takeNext(this.#labels, `${kind} ${label}`) + 1;
+    return number > 1 || /^\d+:/.test(label) ? `${number}:${label}` : label;
   }
 
   /** The name of a step of this line. Throws `invalid_input` for the field that makes it too long. */
-  stepName(field: string, label: string): string {
-    return stepName(this.#workflowName, this.branch.prefix, { field, label });
+  stepName(field: string, intent: string): string {
+    const { prefix } = this.branch;
+    const begin = prefix === "" ? "/" : `:${prefix}/`;
+    return this.#checked(field, `${this.#workflowName}${begin}`, intent);
   }
 
-  /** The name of what a group or a wait of this line leaves. */
-  placeName(field: string, path: string, label: string): string {
-    return stepName(this.#workflowName, `${path}/`, { field, label });
+  /** The name of what no intent names. Throws the same. */
+  labelName(field: string, label: string): string {
+    return this.#checked(field, `${this.#workflowName}#${this.branch.prefix}/`, label);
+  }
+
+  #checked(field: string, begin: string, label: string): string {
+    const name = begin + label;
+    if (name.length <= MAX_STEP_NAME_LENGTH) return name;
+    throw new DurableInvalidInputError(
+      field,
+      `makes a step name of ${name.length} characters; Workflows allow at most ${MAX_STEP_NAME_LENGTH}, "${begin}" ` +
+        "included",
+    );
   }
 }
 
@@ -77,19 +92,4 @@ function takeNext(counts: Map<string, number>, label: string): number {
   const next = counts.get(label) ?? 0;
   counts.set(label, next + 1);
   return next;
-}
-
-function stepName(
-  workflowName: string,
-  prefix: string,
-  { field, label }: { field: string; label: string },
-): string {
-  const begin = prefix === "" ? `${workflowName}/` : `${workflowName}:${prefix}/`;
-  const name = begin + label;
-  if (name.length <= MAX_STEP_NAME_LENGTH) return name;
-  throw new DurableInvalidInputError(
-    field,
-    `makes a step name of ${name.length} characters; Workflows allow at most ${MAX_STEP_NAME_LENGTH}, "${begin}" ` +
-      "included",
-  );
 }

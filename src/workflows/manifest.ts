@@ -25,12 +25,14 @@ export function inputOf<Env>(task: RegisteredTask<Env>, given: unknown): Record<
   return input as Record<string, unknown>;
 }
 
-/** The manifest of a run of a registered task. `input`: as {@link inputOf} answers it. */
+/** The manifest of a run of a registered task. `input`: as {@link inputOf} answers it. Throws `invalid_input`. */
 export function manifestOf(
   name: string,
   { projectId, intent, domain }: Pick<RegisteredTask, "projectId" | "intent" | "domain">,
   { input, scenarioId, tags, spec = {} }: Omit<RunWorkflowParams, "task">,
 ): DurableRunManifest {
+  checkObject("spec", spec);
+  if (tags !== undefined) checkObject("tags", tags);
   const { metadata, budget } = spec;
   return {
     projectId,

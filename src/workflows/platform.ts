@@ -85,7 +85,9 @@ export class Platform {
     };
     try {
       const recorded = fromRecorded(
-        await (config === undefined ? this.#steps.do(name, run) : this.#steps.do(name, config, run)),
+        released(
+          await (config === undefined ? this.#steps.do(name, run) : this.#steps.do(name, config, run)),
+        ),
       );
       return failure === undefined ? recorded : { ...recorded, failure };
     } catch (error) {
@@ -130,8 +132,8 @@ export class Platform {
 
   async waitForEvent(name: string, type: string, timeoutMs: number): Promise<unknown> {
     const timeout = `${timeoutMs / 1_000} seconds` as const;
-    const { payload } = await this.#unlessEnded(this.#steps.waitForEvent(name, { type, timeout }));
-    return payload;
+    const event = await this.#unlessEnded(this.#steps.waitForEvent(name, { type, timeout }));
+    return released(event).payload;
   }
 
   async #unlessEnded<T>(call: Promise<T>): Promise<T> {
@@ -146,6 +148,15 @@ export class Platform {
     if (isEngineAbort(error)) this.#lifetime.abort(error);
     return error;
   }
+}
+
+/**
+ * Lets go of the call that an object came by, as the platform hands it out; the object stays as it is. A call that is not
+ * let go of is reported as one that hung (https://github.com/cloudflare/workers-sdk/issues/14959).
+ */
+export function released<T>(answer: T): T {
+  if (typeof answer === "object" && answer !== null) (answer as Partial<Disposable>)[Symbol.dispose]?.();
+  return answer;
 }
 
 /** What a step came to: a copy, without the `Symbol.dispose` that the platform gives the objects that it hands out. */

@@ -16,8 +16,10 @@ const MAX_WORKFLOW_NAME_BYTES = 128;
  *
  * - A step is known by `workflowName/intent`, and by the platform's count where that repeats, not by its position: steps
  *   may be added, moved or dropped between deploys. So there is no `step_divergence`. A changed input fingerprint is
- *   found (`step_input_mismatch`); a changed kind is not, since none is recorded. In a branch the name has its path,
- *   `workflowName:0/branch//intent`, and `stepIndex` counts the steps of that branch.
+ *   found (`step_input_mismatch`); a changed kind is not, since none is recorded.
+ * - A group is known by the names of its branches, and by its count where they repeat; those of a list are their places.
+ *   So one may be put before another, but one that is given another branch is another group, whose steps run. In a branch
+ *   the name of a step has its path, `workflowName:left,right/left//intent`, and `stepIndex` counts the steps of that branch.
  * - A failed step is tried again as its `retries` say, or else `stepConfig`. When the attempts are used up, its failure
  *   is the task's. The platform keeps no `maxDelayMs`, no jitter and no function: those are refused with `invalid_input`.
  * - A failure that is not to be tried again is recorded as an output of the step, and so replays as it was.
@@ -28,8 +30,9 @@ const MAX_WORKFLOW_NAME_BYTES = 128;
  * - `ctx.all` and `ctx.race` leave two steps: that nothing was decided, and what was. One that is run again undecided
  *   leaves another of the first.
  * - `ctx.awaitEvent(key)` waits for an event of type `workflowEventType(key)`, at most 100 characters. Of the events
- *   with one key, the first counts; a later wait for the key answers the same. `pollMs` has no use here. Once the task
- *   has had a group, all its branches share one wait for a key, and each `ctx.awaitEvent` leaves two steps and a sleep.
+ *   with one key, the first counts; a later wait for the key answers the same. `pollMs` has no use here. Branches share one
+ *   wait for a key. In a branch, after a group, and for a key that was awaited before, each leaves two steps more, of
+ *   whether it came in time.
  * - `ctx.emitEvent` needs `instance`, and rejects with `invalid_input` without. It answers `accepted: false` for a key
  *   that this run has emitted or received, and cannot know of what others have sent.
  * - `ctx.signal` never aborts, but in a branch that has lost a race.
@@ -45,7 +48,7 @@ export async function runOnWorkflowStep<TResult>(
   checkText("workflowName", workflowName, MAX_WORKFLOW_NAME_BYTES);
   checkText("projectId", projectId, LIMITS.projectIdBytes);
   if (scenarioId !== undefined) checkText("scenarioId", scenarioId, LIMITS.projectIdBytes);
-  const runId = settings.runId ?? (await workflowStep.do(`${workflowName}/run-id`, async () => newRunId()));
+  const runId = settings.runId ?? (await workflowStep.do(`${workflowName}#/run-id`, async () => newRunId()));
   checkRunId(runId);
   const run = new WorkflowRun(workflowStep, { ...settings, runId, projectId });
   const result = await taskFn(new WorkflowContext(run));

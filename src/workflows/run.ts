@@ -24,9 +24,9 @@ export class WorkflowRun {
   constructor(steps: WorkflowStepMethods, input: WorkflowRunInput) {
     this.input = input;
     this.platform = new Platform(steps);
-    this.events = new WorkflowEvents(this.platform, input.runId);
     // The task's own signal never aborts: the platform tells it nothing before it stops it.
     this.root = new Line(input.workflowName, Branch.root(new AbortController().signal, this.platform.ended));
+    this.events = new WorkflowEvents(this.platform, this.root, input.runId);
   }
 
   /** Throws why a line of code takes no further step, if it does not. */

@@ -12,6 +12,7 @@ import { checkText } from "../contract/limits.ts";
 import { toJsonText } from "../contract/payload.ts";
 import type { DurableRunStore } from "../contract/types.ts";
 import { newRunId } from "../identity.ts";
+import { isInstanceNotFound } from "./failures.ts";
 import { claimRequest } from "../stores/to-request.ts";
 import { inputOf, manifestOf, taskNamed } from "./manifest.ts";
 import { MAX_PAYLOAD_BYTES } from "./platform.ts";
@@ -87,25 +88,43 @@ export async function startRun<Env>(
 
 /**
  * Has the instance of a run look again: at once, if it waits for a decision; from the record on, if it has ended, as after
- * `restartRun`. Call it after the store was told, and again should it reject. Answers whether there is an instance.
+ * `restartRun`. Call it after the store was told, and again should it reject.
+ *
+ * Answers what was done. "restarted": the instance begins anew. "told": it was sent an event, which it heeds where it waits
+ * for a decision; it does not if it is past the run already, and in steps that come after. "absent": there is no such
+ * instance. Rejects with `store_unavailable` when the platform fails.
  */
-export async function wakeRun(workflow: Pick<RunWorkflowBinding, "get">, runId: string): Promise<boolean> {
+export async function wakeRun(
+  workflow: Pick<RunWorkflowBinding, "get">,
+  runId: string,
+): Promise<"restarted" | "told" | "absent"> {
   const there = await found(workflow, runId);
-  if (there === undefined) return false;
-  if (ENDED.has(there.status)) await there.instance.restart();
-  else await there.instance.sendEvent({ type: RUN_DECISION_EVENT, payload: null });
-  return true;
+  if (there === undefined) return "absent";
+  try {
+    if (ENDED.has(there.status)) {
+      await there.instance.restart();
+      return "restarted";
+    }
+    await there.instance.sendEvent({ type: RUN_DECISION_EVENT, payload: null });
+    return "told";
+  } catch (error) {
+    throw unavailable(runId, "could not be woken", error);
+  }
 }
 
 const ENDED: ReadonlySet<string> = new Set(["complete", "errored", "terminated"]);
 
 function checkInstanceId(runId: unknown): asserts runId is string {
   checkText("runId", runId, MAX_INSTANCE_ID_LENGTH);
-  if (INSTANCE_ID.test(runId)) return;
+  if (isInstanceId(runId)) return;
   throw new DurableInvalidInputError(
     "runId",
     `must be of letters, digits, "_" and "-", the first no "-", as it is a Workflow instance's id, but is ${JSON.stringify(runId)}`,
   );
+}
+
+function isInstanceId(id: string): boolean {
+  return id.length <= MAX_INSTANCE_ID_LENGTH && INSTANCE_ID.test(id);
 }
 
 /** What the instance is made with: JSON that fits. */
@@ -128,23 +147,27 @@ async function create(workflow: RunWorkflowBinding, id: string, params: RunWorkf
   try {
     await workflow.create({ id, params });
   } catch (error) {
-    if ((await found(workflow, id)) !== undefined) return;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new DurableStoreUnavailableError(`Workflow instance "${id}" could not be created: ${why}`, {
-      cause: error,
-    });
+    const there = await found(workflow, id).catch(() => undefined);
+    if (there === undefined) throw unavailable(id, "could not be created", error);
   }
 }
 
-/** The platform tells of an instance that there is none by an error like any other. */
+/** Rejects with `store_unavailable` if the platform does not say whether there is one. */
 async function found(
   workflow: Pick<RunWorkflowBinding, "get">,
   id: string,
 ): Promise<{ instance: RunWorkflowInstance; status: string } | undefined> {
+  if (!isInstanceId(id)) return undefined;
   try {
     const instance = await workflow.get(id);
     return { instance, status: (await instance.status()).status };
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (isInstanceNotFound(error)) return undefined;
+    throw unavailable(id, "could not be looked for", error);
   }
+}
+
+function unavailable(id: string, what: string, cause: unknown): Error {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new DurableStoreUnavailableError(`Workflow instance "${id}" ${what}: ${why}`, { cause });
 }

@@ -5,6 +5,7 @@
  * input.
  */
 import type { AgentTaskSpec, RunOutcome } from "../contract/types.ts";
+import type { RetryFunction, RetryPolicy } from "../runner/retries.ts";
 import type { DurableContext } from "../runner/types.ts";
 
 /** A task under a name. `Env`: the Worker's bindings. */
@@ -16,8 +17,9 @@ export interface RegisteredTask<Env = unknown, Input = unknown, Result = unknown
   readonly intent: string;
   readonly domain?: string;
   /**
-   * Checks what the caller gave and fills in defaults; what it answers becomes the run's input. Throws `invalid_input`. It is
-   * given its own answer, too, and takes that as it is.
+   * Checks what the caller gave and fills in defaults; what it answers at the start becomes the run's input. Throws
+   * `invalid_input`. The instance gives it that input again, as JSON has it, for `run`; so it takes its own answer, also of
+   * the version before a deploy.
    */
   parse(input: unknown): Input;
   /** What `runDurable` runs. */
@@ -26,6 +28,8 @@ export interface RegisteredTask<Env = unknown, Input = unknown, Result = unknown
   outcome?(result: Result): RunOutcome;
   /** For holding the run. Default {@link DEFAULT_LEASE_MS}. */
   readonly leaseMs?: number;
+  /** Whether it is tried again once it has failed. Default `TASK_RETRIES`. */
+  readonly retries?: RetryPolicy | RetryFunction;
 }
 
 /** By name: 1 to 128 bytes. */

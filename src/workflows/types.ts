@@ -41,8 +41,8 @@ export interface WorkflowStepMethods extends Pick<WorkflowStepLike, "do"> {
 
 export interface RunOnWorkflowStepInput<TResult> {
   /**
-   * Begins the name of every step, before a slash, or before a colon and the path of a branch. 1 to 128 bytes; a whole
-   * step name has at most 256 characters.
+   * Begins the name of every step, before a slash, a colon and the path of a branch, or a "#". 1 to 128 bytes; a whole step
+   * name has at most 256 characters.
    */
   workflowName: string;
   /** As for `runDurable`, but for this: it awaits its steps, as the platform drops those in flight once it settles. */

@@ -258,6 +258,18 @@ describe("a cursor", () => {
       await expect(() => history.list({ ...question, cursor })).rejects.toMatchObject(refusal);
     }
   });
+
+  it("cannot be made to lead out of the range that is asked for", async () => {
+    await begin();
+    const range = { createdTo: iso(AT + 1_000), limit: 1 };
+    const { cursor = "" } = await history.list(range);
+    const padded = cursor.replaceAll("-", "+").replaceAll("_", "/");
+    const [version, hash] = JSON.parse(atob(padded)) as unknown[];
+    for (const at of [AT + 1_000, AT + 2_000, Number.MAX_SAFE_INTEGER]) {
+      const forged = btoa(JSON.stringify([version, hash, at, "z"])).replaceAll("=", "");
+      await expect(() => history.list({ ...range, cursor: forged })).rejects.toMatchObject(refusal);
+    }
+  });
 });
 
 describe("a bad filter", () => {
@@ -275,7 +287,11 @@ describe("a bad filter", () => {
     ["tags", Object.fromEntries(Array.from({ length: 65 }, (_one, i) => [`k${i}`, "v"]))],
     ["createdFrom", "yesterday"],
     ["createdTo", 1_700_000_000_000],
-    ["completedFrom", "2026-02-31T00:00:00"],
+    ["completedFrom", "2026-02-28T00:00:00"],
+    ["createdFrom", "2026-02-31"],
+    ["createdTo", "2026-02-30T00:00:00Z"],
+    ["completedFrom", "2025-02-29T00:00:00+02:00"],
+    ["completedTo", "2026-13-01"],
     ["completedTo", ""],
     ["pass", 1],
     ["minScore", Number.NaN],
@@ -290,6 +306,13 @@ describe("a bad filter", () => {
     const list = () => history.list({ [field]: value });
     await expect(list).rejects.toMatchObject({ code: "invalid_input", field });
     await expect(list).rejects.toThrow(field);
+  });
+
+  it("is refused where it is inherited, for not every field of that kind would be found", async () => {
+    const projectId = Object.create({ projectId: "p" }) as ListRunsOptions;
+    const env = { tags: Object.create({ env: "prod" }) as Record<string, string> };
+    await expect(() => history.list(projectId)).rejects.toMatchObject({ field: "projectId" });
+    await expect(() => history.list(env)).rejects.toMatchObject({ code: "invalid_input", field: "env" });
   });
 
   it("of a tag is refused by the name of the tag", async () => {

@@ -124,6 +124,29 @@ describe("a purge", () => {
     expect(await rowsLeft()).toEqual([0, 0, 0, 0, 0]);
   });
 
+  it("cut short leaves a completed run its input and result, however large they are", async () => {
+    const started = new SetClock(AT);
+    const store = new D1DurableRunStore(env.DB, { clock: started });
+    const large = "x".repeat(300_000);
+    const run = aRun();
+    const input = { ...run, manifest: { ...run.manifest, input: { large } } };
+    const { runId, workerId } = input;
+    const { fence = 0 } = await store.startOrResume(input);
+    await store.beginStep(aStep(runId, 0, { fence }));
+    await store.completeStep({ runId, stepIndex: 0, fence, result: `${large} of a step` });
+    await store.endRun({ runId, workerId, fence, status: "completed", result: `${large} of the run` });
+    expect((await rowsLeft(runId))[3]).toBe(3);
+    for (let rows = 1; rows <= 2; rows += 1) {
+      expect(await history.purge({ before, limit: 1 })).toMatchObject({ runs: 0, rows: 1, done: false });
+      const resumed = await new D1DurableRunStore(env.DB, { clock: started }).startOrResume(input);
+      expect(resumed.run).toMatchObject({ status: "completed", result: `${large} of the run` });
+    }
+    expect(await rowsLeft(runId)).toEqual([1, 0, 0, 2, 1]);
+    // Nothing is left that could go before the row, so it goes, though it is more than was asked for.
+    expect(await history.purge({ before, limit: 1 })).toMatchObject({ runs: 1 });
+    expect(await rowsLeft(runId)).toEqual([0, 0, 0, 0, 0]);
+  });
+
   it.each(["before", "after"] as const)(
     "whose answer is lost (%s the commit) is made again, to the same end",
     async (fault) => {

@@ -1,6 +1,6 @@
 /** RunHistory.stuck: what is told of runs that real workers have left, and what is not. */
 import { env } from "cloudflare:workers";
-import { runDurableObjectAlarm } from "cloudflare:test";
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RunHistory } from "../../src/history/run-history.ts";
 import type { StuckOptions } from "../../src/history/types.ts";
@@ -8,9 +8,10 @@ import { WALK_ROWS } from "../../src/history/walk.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { claim, store, stubOf } from "./coordinator-world.ts";
-import { drained } from "./disasters.ts";
+import { claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
+import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { gate, GatedDatabase } from "./gated-database.ts";
 import { AT, insert, iso, runRow, SetClock } from "./history-world.ts";
 
 let clock = new SetClock(AT);
@@ -77,24 +78,160 @@ describe("with a coordinator", () => {
     expect(await found()).toEqual([{ runId, reasons: ["lease_lapsed"], since: iso(AT + 40_000) }]);
   });
 
-  it("a change that waited long for D1 is a late record, until the run's next one did not", async () => {
+  it.each([
+    ["the object was rebuilt by somebody who looked", false],
+    ["it was, and slept since", true],
+  ])("a lease that lapses after %s is noted all the same", async (_what, sleeps) => {
     const coordinatorClock = new SetClock(AT);
     faults.clock = coordinatorClock;
-    const db = new FaultyDatabase(env.DB, coordinatorClock);
+    const { runId } = await claim();
+    await drained(runId);
+    await wipe(runId);
+    coordinatorClock.advance(20_000);
+    await stubOf(runId).readRun();
+    if (sleeps) await evictDurableObject(stubOf(runId));
+    coordinatorClock.advance(30_000);
+    await runDurableObjectAlarm(stubOf(runId));
+    await drained(runId);
+    clock.advance(10_000_000);
+    expect(await found()).toEqual([{ runId, reasons: ["lease_lapsed"], since: iso(AT + 50_000) }]);
+  });
+
+  it("a lease that was renewed past a rebuilt object, in D1 alone, is not taken from its holder", async () => {
+    faults.clock = clock;
+    const { runId, fence } = await claim();
+    await drained(runId);
+    await wipe(runId);
+    await stubOf(runId).readRun();
+    const plain = new D1DurableRunStore(env.DB, { clock });
+    const renewal = { runId, workerId: "worker-1", fence, leaseMs: 30_000 };
+    for (let renewed = 0; renewed < 4; renewed += 1) {
+      clock.advance(10_000);
+      expect(await plain.renewLease(renewal)).toMatchObject({ ok: true });
+    }
+    await runDurableObjectAlarm(stubOf(runId));
+    expect(await recordedRun(runId)).toMatchObject({ lease_expires_at: AT + 70_000, lag_ms: null });
+    expect(await plain.renewLease(renewal)).toMatchObject({ ok: true });
+    clock.advance(90_000);
+    expect(await found()).toEqual([{ runId, reasons: ["lease_lapsed"], since: iso(AT + 70_000) }]);
+  });
+});
+
+describe("while D1 cannot be written", () => {
+  let coordinatorClock: SetClock;
+  let db: FaultyDatabase;
+  beforeEach(() => {
+    coordinatorClock = new SetClock(AT);
+    db = new FaultyDatabase(env.DB, coordinatorClock);
+    faults.clock = coordinatorClock;
+    const own = db;
+    faults.wrap = () => own;
+  });
+
+  const isRefusing = async (work: () => Promise<unknown>): Promise<void> => {
+    const { faults: before } = db;
     db.fault = ({ writes }) => (writes ? "before" : "none");
-    faults.wrap = () => db;
-    const { runId, fence } = await claim("coordinator");
-    await expect.poll(() => db.faults).toBeGreaterThan(0);
-    coordinatorClock.advance(15_000);
+    await work();
+    await expect.poll(() => db.faults).toBeGreaterThan(before);
+  };
+  const works = async (runId: string): Promise<void> => {
     db.fault = () => "none";
     await runDurableObjectAlarm(stubOf(runId));
     await drained(runId);
+  };
+  /** Until D1 has refused the claim. */
+  const claimed = async (): Promise<{ runId: string; fence: number }> => {
+    let run = { runId: "", fence: 0 };
+    await isRefusing(async () => {
+      run = await claim("coordinator");
+    });
+    return run;
+  };
+  const waits = { timeoutMs: 1_000_000, waitFor: { kind: "time" } } as const;
+
+  it("a change that waited long is a late record, until the run's next one did not", async () => {
+    const { runId, fence } = await claimed();
+    coordinatorClock.advance(15_000);
+    await works(runId);
     expect(await found()).toEqual([{ runId, reasons: ["late_record"], since: iso(AT) }]);
     expect(await found({ lagMs: 15_001 })).toEqual([]);
     expect(await history.get(runId)).toMatchObject({ lagMs: 15_000 });
-    await store().beginStep(aStep(runId, 0, { fence, timeoutMs: 1_000_000, waitFor: { kind: "time" } }));
+    await store().beginStep(aStep(runId, 0, { fence, ...waits }));
     await drained(runId);
     expect(await found()).toEqual([]);
+  });
+
+  it("a late record is one no more once anything of the run arrives in time", async () => {
+    const { runId, fence } = await claimed();
+    coordinatorClock.advance(15_000);
+    await works(runId);
+    await store().beginStep(aStep(runId, 0, { fence }));
+    // What comes late itself says nothing better.
+    await isRefusing(() => store("coordinator").completeStep({ runId, stepIndex: 0, fence, result: 1 }));
+    coordinatorClock.advance(5_000);
+    await works(runId);
+    expect(await found()).toMatchObject([{ runId, reasons: ["late_record"] }]);
+    await store().beginStep(aStep(runId, 1, { fence }));
+    await store().completeStep({ runId, stepIndex: 1, fence, result: 1 });
+    expect(await found()).toEqual([]);
+    expect(await history.get(runId)).toMatchObject({ lagMs: 0 });
+  });
+
+  it.each<[string, (run: { runId: string; fence: number }) => Promise<unknown>]>([
+    [
+      "heartbeats come",
+      ({ runId, fence }) => store().renewLease({ runId, workerId: "worker-1", fence, leaseMs: 30_000 }),
+    ],
+    [
+      "the row changes again",
+      (run) => isRefusing(() => store("coordinator").beginStep(aStep(run.runId, 0, { ...run, ...waits }))),
+    ],
+    ["the object sleeps", ({ runId }) => evictDurableObject(stubOf(runId))],
+  ])("the lag is that of the first change that D1 lacked, though %s meanwhile", async (_what, meanwhile) => {
+    const run = await claimed();
+    coordinatorClock.advance(15_000);
+    await meanwhile(run);
+    coordinatorClock.advance(4_000);
+    await works(run.runId);
+    clock.advance(19_000);
+    expect(await history.get(run.runId)).toMatchObject({ lagMs: 19_000 });
+    expect(await found()).toMatchObject([{ runId: run.runId, reasons: ["late_record"] }]);
+  });
+
+  it("the lag of a change that came while an earlier one was on its way is its own", async () => {
+    const gated = new GatedDatabase();
+    faults.wrap = () => gated;
+    gated.before = async (queries) => {
+      if (queries.some((query) => query.includes("INSERT")))
+        throw new Error("D1_ERROR: Network connection lost.");
+    };
+    const { runId, fence } = await claim("coordinator");
+    await expect.poll(() => gated.log.length).toBeGreaterThan(1);
+    coordinatorClock.advance(15_000);
+    const held = gate();
+    gated.before = () => held.pass();
+    const alarm = runDurableObjectAlarm(stubOf(runId));
+    await expect.poll(() => held.reached).toBeGreaterThan(0);
+    coordinatorClock.advance(300);
+    await store("coordinator").beginStep(aStep(runId, 0, { fence, ...waits }));
+    coordinatorClock.advance(200);
+    held.open = true;
+    await alarm;
+    await drained(runId);
+    expect(gated.sent.length).toBeGreaterThan(1);
+    // Not before the earlier one was sent.
+    expect(await history.get(runId)).toMatchObject({ lagMs: 500, waitingFor: [{ stepIndex: 0 }] });
+  });
+
+  it("an outage that is over is none of a later change's lag", async () => {
+    const { runId, fence } = await claimed();
+    coordinatorClock.advance(15_000);
+    await works(runId);
+    await evictDurableObject(stubOf(runId));
+    coordinatorClock.advance(5_000);
+    await store().beginStep(aStep(runId, 0, { fence, ...waits }));
+    await drained(runId);
+    expect(await history.get(runId)).toMatchObject({ lagMs: 0 });
   });
 });
 

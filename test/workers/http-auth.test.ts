@@ -201,6 +201,38 @@ describe("a JWT of Cloudflare Access", () => {
     logged.mockRestore();
   });
 
+  it("tells the log of keys that are none, and not of a JWT that does not hold", async () => {
+    const logged = vi.spyOn(console, "error").mockImplementation(() => {});
+    const jwt = await signed();
+    const answers = [
+      () => new Response("down", { status: 500 }),
+      () => new Response("<html>"),
+      () => Response.json({ keys: "none" }),
+    ];
+    for (const [at, answerOf] of answers.entries()) {
+      const fetch = async (): Promise<Response> => answerOf();
+      expect(await accessVerifier({ teamDomain, audience, fetch }).verify(jwt)).toBeUndefined();
+      expect(logged).toHaveBeenCalledTimes(at + 1);
+    }
+    logged.mockClear();
+    const other = await generateKeyPair("RS256");
+    const unknownKey = await new SignJWT({})
+      .setProtectedHeader({ alg: "RS256", kid: "unknown" })
+      .setIssuer(issuer)
+      .setAudience(audience)
+      .setExpirationTime("5m")
+      .sign(keys.privateKey);
+    const bad = [
+      await signed({}, keys.privateKey, "-1m"),
+      await signed({}, other.privateKey),
+      unknownKey,
+      "a.b.c",
+    ];
+    for (const one of bad) expect(await verifier().verify(one)).toBeUndefined();
+    expect(logged).not.toHaveBeenCalled();
+    logged.mockRestore();
+  });
+
   it("is looked at only where there is no token; a browser has to be on this site to change something", async () => {
     const access = verifier({ access: "write" });
     const request = (headers: Record<string, string>) => new Request("https://runs.test/", { headers });

@@ -120,7 +120,85 @@ describe("bodies", () => {
   );
 });
 
+describe("bodies with names of their own making", () => {
+  const type = { "content-type": "application/json" };
+  const problemOf = async (path: string, raw: string): Promise<Record<string, unknown>> =>
+    (await call(`/api/v1${path}`, { raw, headers: type })).json();
+
+  it.each([
+    ["/runs", '{"task":"approval","input":{},"tags":{"__proto__":"x"}}'],
+    ["/runs", '{"task":"approval","input":{"a":[{"\\u005f_proto__":1}]}}'],
+    ["/runs/r/fork", '{"throughStep":0,"edits":{"__proto__":1}}'],
+    ["/runs/r/events/k", '[{"__\\u0070roto__":null}]'],
+  ])("of %s that have a key __proto__ are refused: %s", async (path, raw) => {
+    expect(await problemOf(path, raw)).toMatchObject({
+      code: "invalid_input",
+      field: "body",
+      detail: "body must have no key __proto__",
+    });
+  });
+
+  it("may have it as a text", async () => {
+    expect((await call("/api/v1/runs/texts/events/k", { body: "__proto__ \u0001" })).status).toBe(201);
+  });
+
+  it.each([
+    ["/runs/r/restart", { fromStep: 0, dropLater: true, k7361: 1 }, "body"],
+    ["/runs/r/fork", { throughStep: 0, edits: { k7361: 1 } }, "edits"],
+    ["/runs", { task: "approval", input: {}, tags: { k7361: 1 } }, "tags"],
+    ["/runs", { task: "approval", input: {}, tags: { "k7361\u0000": "x" } }, "tags"],
+    ["/runs/r/steps/0/resolve", { rerun: true, k7361: 1 }, "body"],
+  ])("of %s are told of by the name of the API's own field: %j", async (path, body, field) => {
+    const problem = await problemOf(path, JSON.stringify(body));
+    expect(problem).toMatchObject({ code: "invalid_input", field });
+    expect(JSON.stringify(problem)).not.toContain("7361");
+  });
+
+  it.each([
+    ["/runs/r/cancel", (many: object) => many, "body"],
+    ["/runs", (many: object) => ({ task: "approval", input: {}, tags: many }), "tags"],
+    ["/runs/r/fork", (many: object) => ({ throughStep: 0, edits: many }), "edits"],
+  ])("of %s are counted before they are looked at", async (path, bodyOf, field) => {
+    const many = Object.fromEntries(Array.from({ length: 60_000 }, (_, n) => [n, 1]));
+    expect(await problemOf(path, JSON.stringify(bodyOf(many)))).toMatchObject({
+      code: "invalid_input",
+      field,
+      detail: expect.stringContaining("must have at most") as string,
+    });
+  });
+
+  it("are refused in whole sentences, without what was sent", async () => {
+    await completedRun("sentences", "hostile");
+    const restart = JSON.stringify({ fromStep: 77, dropLater: true });
+    expect(await problemOf("/runs/sentences/restart", restart)).toMatchObject({
+      detail: "fromStep must be the position of a step on record",
+    });
+    expect(await problemOf("/runs/sentences/fork", '{"throughStep":77}')).toMatchObject({
+      detail: "throughStep must be the position of a step on record",
+    });
+  });
+});
+
 describe("addresses", () => {
+  it.each([
+    "/%61%70%69/v1/runs/target/cancel",
+    "/api/%76%31/runs/target/cancel",
+    "/api/v1/%72uns/target/cancel",
+  ])("that spell a route otherwise, as %s, are none", async (path) => {
+    for (const runId of ["target", "runs"]) {
+      const manifest = { projectId: "p", task: { id: "t", intent: "i" }, input: {} };
+      await store().startOrResume({ runId, manifest, workerId: "w" });
+    }
+    expect((await call(path, { body: {} })).status).toBeGreaterThanOrEqual(400);
+    for (const runId of ["target", "runs"])
+      expect(await store().loadRun(runId)).toMatchObject({ status: "running" });
+  });
+
+  it("of a run that is not there have no lag", async () => {
+    expect(await refusal(call("/api/v1/runs/nowhere/lag"))).toEqual([404, "run_not_found"]);
+    expect(await refusal(call("/api/v1/runs/nowhere/lag", { as: "alpha" }))).toEqual([404, "run_not_found"]);
+  });
+
   it.each([
     ["a long path", `/runs/${"%20".repeat(3_000)}`, 400],
     ["a long query", `/runs?taskId=${"x".repeat(9_000)}`, 400],

@@ -5,6 +5,7 @@
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { newRequestId, newRunId } from "../../src/identity.ts";
 import type { Op, Request, RequestOf } from "../../src/ledger/requests.ts";
+import type { StepState } from "../../src/ledger/state.ts";
 import type { ConnectedRuns } from "../../src/service/connect-runs.ts";
 import type { RunSessionMethods } from "../../src/service/wire.ts";
 import type { Envelope, WireMessage } from "../../src/stores/coordinated/wire.ts";
@@ -75,10 +76,32 @@ export const requestsOf: { [O in Op]: (run: Target) => RequestOf<O> } = {
     requestId: newRequestId(),
     fence,
     stepIndex: 2,
-    step: {} as RequestOf<"copy">["step"],
+    step: COMPLETED,
     result: { text: '"theirs"' },
   }),
   seal: ({ runId, fence }) => ({ op: "seal", runId, requestId: newRequestId(), fence }),
+};
+
+const COMPLETED: StepState = {
+  stepIndex: 2,
+  path: "2",
+  intent: "step-2",
+  kind: "logic",
+  inputHash: "",
+  status: "completed",
+  attempts: 1,
+  tries: 1,
+  nextAttemptAt: null,
+  inDoubt: false,
+  result: null,
+  error: null,
+  caught: [],
+  deadlineAt: null,
+  startedAt: 1_700_000_000_000,
+  completedAt: 1_700_000_000_001,
+  workerId: "worker-1",
+  fence: 1,
+  beginRequestId: "begin-1",
 };
 
 /** `more`: what a caller might add in order to be taken for somebody else. */

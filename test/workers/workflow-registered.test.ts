@@ -3,14 +3,24 @@ import { introspectWorkflowInstance } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { approvalTask } from "../../examples/approval/task.ts";
+import { toApproval } from "../../examples/site-audit/report.ts";
 import { siteAuditTask } from "../../examples/site-audit/task.ts";
 import { codeOf } from "../../src/contract/errors.ts";
 import { manifestHash, newRunId } from "../../src/identity.ts";
+import { MANIFEST } from "../../src/testing/harness.ts";
+import { runDurable } from "../../src/runner/run-durable.ts";
+import { InMemoryDurableRunStore } from "../../src/stores/memory.ts";
 import { manifestOf } from "../../src/workflows/manifest.ts";
-import { startRun, type StartRunInput, type StartRunOptions } from "../../src/workflows/start-run.ts";
+import { runDurableInWorkflow } from "../../src/workflows/run-durable-in-workflow.ts";
+import {
+  startRun,
+  type StartRunInput,
+  type StartRunOptions,
+  wakeRun,
+} from "../../src/workflows/start-run.ts";
 import type { RegisteredTask } from "../../src/workflows/tasks.ts";
-import { RunWorkflow } from "./worker.ts";
-import { storeOfRuns, until } from "./workflow-run.ts";
+import { RunWorkflow, ScriptedWorkflow } from "./worker.ts";
+import { AT_ONCE, storeOfRuns, until } from "./workflow-run.ts";
 
 const REGISTRY = RunWorkflow.registry;
 
@@ -136,6 +146,17 @@ describe("a registered task", () => {
       "invalid_input: manifest.tags",
     ],
     [
+      "a spec of null",
+      { task: "greet", input: {}, spec: null } as never,
+      "invalid_input: spec must be an object",
+    ],
+    ["a spec of 5", { task: "greet", input: {}, spec: 5 } as never, "invalid_input: spec must be an object"],
+    [
+      "tags of null",
+      { task: "greet", input: {}, tags: null } as never,
+      "invalid_input: tags must be an object",
+    ],
+    [
       "an input over 1 MiB",
       { task: "greet", input: { name: "x".repeat(1_048_576) } },
       "payload_too_large: params has",
@@ -173,6 +194,79 @@ describe("a registered task", () => {
   });
 });
 
+describe("a deploy while a run is under way", () => {
+  const waiting: RegisteredTask<Cloudflare.Env, { depth?: number }> = {
+    description: "Waits.",
+    projectId: "p",
+    intent: "wait",
+    parse: (input) => ({ ...(input as object) }),
+    run: async (ctx, { depth }) => [depth, await ctx.awaitEvent("go")],
+  };
+
+  it("may change how an input is parsed: the run goes on, and its task is given what is parsed now", async () => {
+    const store = storeOfRuns();
+    REGISTRY["changing"] = waiting;
+    const { runId } = await start({ task: "changing", input: {} });
+    await until(async () => (await store.loadRun(runId))?.waitingFor !== undefined);
+    REGISTRY["changing"] = { ...waiting, parse: (input) => ({ depth: 3, ...(input as object) }) };
+    await (await env.RUN_WORKFLOW.get(runId)).terminate();
+    expect(await wakeRun(env.RUN_WORKFLOW, runId)).toBe("restarted");
+    await store.emitEvent({ runId, key: "go", payload: "on" });
+    expect(await ended(runId)).toMatchObject({ status: "complete" });
+    expect(await store.loadRun(runId)).toMatchObject({ result: [3, "on"] });
+    expect((await store.loadRun(runId))?.manifestHash).toBe(
+      manifestHash({ projectId: "p", task: { id: "changing", intent: "wait" }, input: {} }),
+    );
+  });
+
+  it("may take away the task: a run that has completed answers, another does not", async () => {
+    REGISTRY["gone"] = { ...waiting, run: async () => "done" };
+    const { runId } = await start({ task: "gone", input: {} });
+    const { output } = await ended(runId);
+    const other = newRunId();
+    delete REGISTRY["gone"];
+    await env.RUN_WORKFLOW.create({ id: other, params: { task: "gone", input: {} } });
+    await wakeRun(env.RUN_WORKFLOW, runId);
+    expect(await ended(runId)).toMatchObject({ status: "complete", output });
+    expect(await ended(other)).toMatchObject({ status: "errored" });
+  });
+});
+
+describe("waking a run", () => {
+  it("answers what it did", async () => {
+    const runId = newRunId();
+    const gate = { isOpen: false };
+    ScriptedWorkflow.scripts.set(runId, async (step, event) => {
+      const input = {
+        store: storeOfRuns(),
+        manifest: MANIFEST,
+        stepConfig: AT_ONCE,
+        taskFn: async () => null,
+      };
+      await runDurableInWorkflow(step, event, input);
+      await step.do("more", () => until(() => gate.isOpen));
+    });
+    expect(await wakeRun(env.SCRIPTED, runId)).toBe("absent");
+    expect(await wakeRun(env.SCRIPTED, "no/instance's id")).toBe("absent");
+    await env.SCRIPTED.create({ id: runId, params: runId });
+    await until(async () => (await storeOfRuns().loadRun(runId))?.status === "completed");
+    expect(await wakeRun(env.SCRIPTED, runId)).toBe("told");
+    gate.isOpen = true;
+    await until(async () => (await (await env.SCRIPTED.get(runId)).status()).status === "complete");
+    expect(await wakeRun(env.SCRIPTED, runId)).toBe("restarted");
+  });
+
+  it("rejects when the platform does not answer, whatever it was asked", async () => {
+    const lost = () => Promise.reject(new Error("Network connection lost."));
+    const running = { status: async () => ({ status: "running" }), sendEvent: lost, restart: lost };
+    for (const get of [lost, async () => ({ ...running, status: lost }), async () => running]) {
+      expect(await refusal(() => wakeRun({ get }, "r"))).toMatch(
+        /^store_unavailable: Workflow instance "r" could not be .*: Network connection lost\.$/,
+      );
+    }
+  });
+});
+
 describe("an instance whose params stand for no run", () => {
   it.each<[string, unknown, string]>([
     ["another task", { task: "audit", input: {} }, "[invalid_input] task"],
@@ -198,6 +292,42 @@ describe("the examples", () => {
       result: { approved: true, by: "Ada" },
       outcome: { pass: true, notes: "approved by Ada" },
     });
+  });
+
+  it.each<[unknown, boolean]>([
+    [null, true],
+    [{}, true],
+    [{ approved: true }, true],
+    [{ approved: false }, false],
+    [{ approved: "no" }, false],
+    [{ approved: null }, false],
+    ["no", false],
+    [[], false],
+  ])("approval: of an event %j, %j", async (payload, approved) => {
+    const store = new InMemoryDurableRunStore();
+    const runId = newRunId();
+    const input = approvalTask.parse({ steps: 1, seconds: 0 });
+    const run = runDurable({
+      runId,
+      store,
+      manifest: MANIFEST,
+      taskFn: (ctx) => approvalTask.run(ctx, input, {}),
+    });
+    await until(async () => (await store.loadRun(runId))?.waitingFor !== undefined);
+    await store.emitEvent({ runId, key: "approve", payload });
+    expect((await run).result).toMatchObject({ approved });
+    expect(toApproval(payload)).toMatchObject({ approved });
+  });
+
+  it("have an outcome, however long the name of whoever approves", async () => {
+    const by = "x".repeat(300_000);
+    const { runId } = await start({ task: "approval", input: { steps: 1, seconds: 0 } });
+    const store = storeOfRuns();
+    await until(async () => (await store.loadRun(runId))?.waitingFor?.[0]?.key === "approve");
+    await store.emitEvent({ runId, key: "approve", payload: { by } });
+    expect(await ended(runId)).toMatchObject({ status: "complete" });
+    const report = { approved: true, approvedBy: by, links: { targets: 0, ok: 0, broken: [] }, pages: [] };
+    expect(JSON.stringify(siteAuditTask.outcome?.(report as never)).length).toBeLessThan(1_000);
   });
 
   it("approval: is over without one when nobody comes", async () => {

@@ -8,7 +8,14 @@ import type { DurableContext } from "../../src/runner/types.ts";
 import { inFrontOf } from "../../src/testing/in-front-of.ts";
 import { aStep } from "../../src/testing/harness.ts";
 import { wakeRun } from "../../src/workflows/start-run.ts";
-import { AT_ONCE, claimedByAnother, startInWorkflow, storeOfRuns, until } from "./workflow-run.ts";
+import {
+  AT_ONCE,
+  claimedByAnother,
+  ONE_ATTEMPT,
+  startInWorkflow,
+  storeOfRuns,
+  until,
+} from "./workflow-run.ts";
 
 describe("a run in a Workflow", () => {
   it("answers where its result is, however large that is", async () => {
@@ -59,7 +66,12 @@ describe("a run in a Workflow", () => {
     await using flow = await startInWorkflow(runId, task);
     await flow.pointer();
     expect(ran).toEqual(["first", "second", "second", "second"]);
-    expect(flow.calls).toMatchObject([1, 2, 3].map((attempt) => ({ count: 1, attempt })));
+    const failed = { failed: { code: "task_failed", message: "not yet" }, retryAfterMs: 0 };
+    expect(flow.calls).toMatchObject([
+      { count: 1, attempt: 1, answer: failed },
+      { count: 2, attempt: 1, answer: failed },
+      { count: 3, attempt: 1, answer: { pointer: { runId } } },
+    ]);
   });
 
   it("whose store is out of reach is tried again", async () => {
@@ -81,26 +93,27 @@ describe("a run in a Workflow", () => {
     ]);
   });
 
-  it("whose attempts are used up fails with its own failure, and a restart goes on from the record", async () => {
+  it("whose retries are used up fails with its own failure, and a restart goes on from the record", async () => {
     const runId = newRunId();
     const ran: string[] = [];
     let isBroken = true;
-    const stepConfig = { retries: { limit: 1, delay: 0 } };
+    const taskRetries = { limit: 1, delayMs: 0 };
     await using flow = await startInWorkflow(
       runId,
       async (ctx) => {
         await ctx.step("first", async () => void ran.push("first"));
         if (isBroken) throw Object.assign(new RangeError("no seat left"), { code: "sold_out" });
       },
-      { stepConfig },
+      { taskRetries },
     );
     expect((await flow.error()).message).toContain("[sold_out] no seat left");
+    expect(flow.calls).toHaveLength(2);
     expect(await storeOfRuns().loadRun(runId)).toMatchObject({
       status: "failed",
       error: { name: "RangeError", message: "no seat left", code: "sold_out" },
     });
     isBroken = false;
-    expect(await wakeRun(env.SCRIPTED, runId)).toBe(true);
+    expect(await wakeRun(env.SCRIPTED, runId)).toBe("restarted");
     await until(async () => (await flow.handle.status()).status === "complete");
     expect(ran).toEqual(["first"]);
   });
@@ -166,11 +179,49 @@ describe("an attempt that took too long", () => {
   });
 });
 
+describe("a claim of an attempt that the platform has given up on", () => {
+  it("is not made again once a later attempt has begun: that one keeps the run", async () => {
+    const runId = newRunId();
+    const claims: string[] = [];
+    let isInStep = false;
+    const store = inFrontOf(storeOfRuns(), async (method, _args, call) => {
+      if (method !== "startOrResume") return call();
+      if (claims.push("begun") > 1) return call();
+      await until(() => isInStep);
+      claims.push("failed");
+      throw new DurableStoreUnavailableError("out of reach");
+    });
+    let isDone = false;
+    let steps = 0;
+    await using flow = await startInWorkflow(
+      runId,
+      (ctx) =>
+        ctx.step(
+          "pay",
+          async ({ signal }) => {
+            steps += 1;
+            isInStep = true;
+            await until(() => claims.includes("failed"));
+            await until(() => claims.length > 3 || flow.calls[0]?.answer !== undefined);
+            isDone = !signal.aborted;
+            return "paid";
+          },
+          { onInterrupted: "park" },
+        ),
+      { store, stepConfig: { ...AT_ONCE, timeout: 1_000 } },
+    );
+    await flow.pointer();
+    expect(claims).toEqual(["begun", "begun", "failed"]);
+    expect([steps, isDone]).toEqual([1, true]);
+    expect(await storeOfRuns().loadRun(runId)).toMatchObject({ status: "completed", result: "paid" });
+  });
+});
+
 describe("a run that another worker holds", () => {
   it("is waited for without using up attempts, and taken over once the lease has lapsed", async () => {
     const { runId } = await claimedByAnother(1_500);
     await using flow = await startInWorkflow(runId, async () => "taken over", {
-      stepConfig: { retries: { limit: 0, delay: 0 } },
+      stepConfig: ONE_ATTEMPT,
     });
     await flow.pointer();
     expect(flow.calls.length).toBeGreaterThan(1);
@@ -184,7 +235,7 @@ describe("a run that another worker holds", () => {
     await using flow = await startInWorkflow(
       runId,
       async () => void (called = true),
-      { stepConfig: { retries: { limit: 0, delay: 0 } } },
+      { stepConfig: ONE_ATTEMPT },
       (instance) => instance.modify((m) => m.disableSleeps()),
     );
     await until(() => flow.calls.some(({ answer }) => answer !== undefined));
@@ -207,12 +258,12 @@ describe("a run that another worker holds", () => {
           await until(() => signal.aborted);
           return "late";
         }),
-      { stepConfig: { retries: { limit: 0, delay: 0 } } },
+      { stepConfig: ONE_ATTEMPT },
     );
     await flow.pointer();
     expect((await storeOfRuns().loadRun(runId))?.result).toBe("done");
     expect(flow.calls).toMatchObject([
-      { count: 1, attempt: 1, answer: { heldForMs: 0 } },
+      { count: 1, attempt: 1, answer: { isTaken: true } },
       { count: 2, attempt: 1 },
     ]);
   });
@@ -229,7 +280,7 @@ describe("a step that waits for a decision", () => {
       await using flow = await startInWorkflow(
         runId,
         (ctx) => ctx.step("pay", async () => (paid += 1), { onInterrupted: "park" }),
-        { stepConfig: { retries: { limit: 0, delay: 0 } } },
+        { stepConfig: ONE_ATTEMPT },
         (instance) =>
           instance.modify(async (m) => {
             if (how !== "woken") await m.forceEventTimeout({ name: "run (decision)" });
@@ -240,7 +291,7 @@ describe("a step that waits for a decision", () => {
       await until(() => looks() === (how === "woken" ? 1 : 2));
       expect(await store.loadRun(runId)).toMatchObject({ status: "suspended" });
       await store.resolveStep(runId, 0, { result: "receipt 7" });
-      expect(await wakeRun(env.SCRIPTED, runId)).toBe(true);
+      expect(await wakeRun(env.SCRIPTED, runId)).toBe("told");
       await flow.pointer();
       expect((await store.loadRun(runId))?.result).toBe("receipt 7");
       expect(paid).toBe(0);
@@ -281,7 +332,7 @@ describe("a run in the middle of a step", () => {
     await until(() => ran.includes("second"));
     await flow.handle.terminate();
     expect(await storeOfRuns().loadRun(runId)).toMatchObject({ status: "running" });
-    expect(await wakeRun(env.SCRIPTED, runId)).toBe(true);
+    expect(await wakeRun(env.SCRIPTED, runId)).toBe("restarted");
     await until(async () => (await (await env.SCRIPTED.get(runId)).status()).status === "complete");
     expect(await storeOfRuns().loadRun(runId)).toMatchObject({ status: "completed", takeovers: 1 });
     expect(ran).toEqual(["first", "second", "second"]);

@@ -112,7 +112,8 @@ describe("an instance ends at once, with the code in its error,", () => {
     const error = await flow.error();
     expect(error.message).toContain(`[${code}] `);
     expect(error.code).toBe(code);
-    expect(flow.calls).toEqual([{ count: 1, attempt: 1 }]);
+    const refused = { code, message: expect.any(String) as string };
+    expect(flow.calls).toEqual([{ count: 1, attempt: 1, answer: { refused } }]);
   });
 
   it("for a run that is cancelled while it runs: its step's signal aborts, and no other begins", async () => {
@@ -128,6 +129,6 @@ describe("an instance ends at once, with the code in its error,", () => {
     });
     expect((await flow.error()).message).toContain("[run_cancelled] ");
     expect(ran).toEqual(["long"]);
-    expect(flow.calls).toEqual([{ count: 1, attempt: 1 }]);
+    expect(flow.calls).toMatchObject([{ count: 1, attempt: 1 }]);
   });
 });

@@ -34,8 +34,11 @@ export type Settings<T> = Partial<Omit<RunDurableInWorkflowInput<T>, "taskFn">>;
 
 export const storeOfRuns = (): CoordinatedDurableRunStore => new CoordinatedDurableRunStore(env.RUNS);
 
-/** No waiting between attempts, and enough of them. */
+/** No waiting between attempts, and enough of them: of the platform, and of a task that has failed. */
 export const AT_ONCE = { retries: { limit: 5, delay: 0 } } as const;
+const TRIED_AT_ONCE = { limit: 5, delayMs: 0 } as const;
+/** None of the platform's attempts may be used up. */
+export const ONE_ATTEMPT = { retries: { limit: 0, delay: 0 } } as const;
 
 /** An instance of that id, which is the run's. `prepare`: called before it begins. */
 export async function startInWorkflow<T>(
@@ -48,7 +51,8 @@ export async function startInWorkflow<T>(
   const codes: (string | undefined)[] = [];
   const instance = await introspectWorkflowInstance(env.SCRIPTED, id);
   ScriptedWorkflow.scripts.set(id, async (step, event) => {
-    const run = { store: storeOfRuns(), manifest: MANIFEST, stepConfig: AT_ONCE, ...settings, taskFn };
+    const defaults = { manifest: MANIFEST, stepConfig: AT_ONCE, taskRetries: TRIED_AT_ONCE };
+    const run = { store: storeOfRuns(), ...defaults, ...settings, taskFn };
     try {
       return await runDurableInWorkflow(recording(step, calls), event, run);
     } catch (error) {

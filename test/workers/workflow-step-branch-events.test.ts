@@ -19,7 +19,7 @@ describe("an event that branches await", () => {
       return [...both, await ctx.awaitEvent("go")];
     };
     await using flow = await start(task);
-    await flow.instance.waitForStepResult({ name: "test:0/2//later" });
+    await flow.instance.waitForStepResult({ name: "test:0,1,2/2//later" });
     await flow.send("go", { n: 1 });
     await flow.send("go", { n: 2 });
     const first = await flow.output();
@@ -61,7 +61,7 @@ describe("an event that branches await", () => {
       return ctx.awaitEvent("go");
     };
     await using flow = await start(task, { runId: "r" }, (instance) =>
-      instance.modify((modifier) => modifier.disableSleeps([{ name: "test:0/late//ctx.sleep" }])),
+      instance.modify((modifier) => modifier.disableSleeps([{ name: "test#event,late/late//ctx.sleep" }])),
     );
     await flow.instance.waitForStepResult({ name: "test/busy" });
     await flow.send("go", "word");
@@ -130,7 +130,7 @@ describe("an event that branches await", () => {
         async () => undefined,
       ]);
     await using flow = await start(task);
-    await flow.instance.waitForStepResult({ name: "test:0/0//before" });
+    await flow.instance.waitForStepResult({ name: "test:0,1/0//before" });
     await flow.send("go", [1]);
     const first = await flow.output();
     expect(first).toEqual([["await_event_timeout", null, 2, [1]], undefined]);

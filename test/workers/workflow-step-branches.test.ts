@@ -54,7 +54,7 @@ describe("all branches", () => {
     ]);
     slow.set("a", 0).set("b", 60);
     expect(await flow.replay()).toEqual(first);
-    expect(await flow.instance.waitForStepResult({ name: "test:0/a//page", index: 3 })).toBe("a2");
+    expect(await flow.instance.waitForStepResult({ name: "test:a,b/a//page", index: 3 })).toBe("a2");
   });
 
   it("may lie in branches, and steps before and after may come and go", async () => {
@@ -77,7 +77,9 @@ describe("all branches", () => {
     expect(first).toEqual({ outer: { inner: "found" } });
     expect(await flow.replay(task("new"))).toEqual(first);
     expect(calls).toEqual(["deep", "new", "new"]);
-    expect(await flow.instance.waitForStepResult({ name: "test:0/outer/0/inner//deep" })).toBe("found");
+    expect(await flow.instance.waitForStepResult({ name: "test:outer/outer/inner/inner//deep" })).toBe(
+      "found",
+    );
   });
 
   it("reject with the first failure; the others begin no further step, and neither does a replay", async () => {
@@ -169,7 +171,9 @@ describe("a race", () => {
     await expect.poll(() => stopped.map(codeOf)).toEqual(Array(6).fill("branch_stopped"));
     expect(await flow.replay()).toEqual(first);
     expect(calls).toEqual(["fast", "slow"]);
-    expect(await flow.instance.waitForStepResult({ name: "test:0//ctx.race", index: 2 })).toEqual(first);
+    expect(await flow.instance.waitForStepResult({ name: "test#/ctx.race(fast,slow)", index: 2 })).toEqual(
+      first,
+    );
   });
 
   it("drops the step that a loser is in: it is over for the loser at once, and is not tried again", async () => {
@@ -274,7 +278,7 @@ describe("a group that is undecided when the instance is paused", () => {
       }
     };
     await using flow = await start(task);
-    await flow.instance.waitForStepResult({ name: "test:0/a//before" });
+    await flow.instance.waitForStepResult({ name: "test:a,b/a//before" });
     await flow.handle.pause();
     await flow.instance.waitForStatus("paused");
     await expect.poll(() => seen.length).toBe(2);

@@ -22,18 +22,18 @@ describe("the platform's step is called", () => {
       return [await ctx.now(), await ctx.uuid()];
     });
     expect(platform.calls).toEqual([
-      ["do", "flow/run-id", undefined],
+      ["do", "flow#/run-id", undefined],
       ["do", "flow/draft", stepConfig],
-      ["waitForEvent", "flow/event:go/on", { type: "go_2Fon", timeout: "86400 seconds" }],
-      ["waitForEvent", "flow/event:soon", { type: "soon", timeout: "1.5 seconds" }],
-      ["do", "flow/emit:done", undefined],
+      ["waitForEvent", "flow#/event:go/on", { type: "go_2Fon", timeout: "86400 seconds" }],
+      ["waitForEvent", "flow#/event:soon", { type: "soon", timeout: "1.5 seconds" }],
+      ["do", "flow#/emit:done", undefined],
       ["do", "flow/own", { retries: { limit: 2, delay: 1_000, backoff: "exponential" }, timeout: 500 }],
-      ["sleep", "flow/ctx.sleep", YEAR_MS],
-      ["sleep", "flow/ctx.sleep", YEAR_MS / 2],
-      ["do", "flow/ctx.sleepUntil", undefined],
-      ["sleep", "flow/ctx.sleepUntil 1970-01-01T00:00:06.000Z", 1_000],
-      ["do", "flow/ctx.now", undefined],
-      ["do", "flow/ctx.uuid", undefined],
+      ["sleep", "flow#/ctx.sleep", YEAR_MS],
+      ["sleep", "flow#/ctx.sleep", YEAR_MS / 2],
+      ["do", "flow#/ctx.sleepUntil", undefined],
+      ["sleep", "flow#/ctx.sleepUntil 1970-01-01T00:00:06.000Z", 1_000],
+      ["do", "flow#/ctx.now", undefined],
+      ["do", "flow#/ctx.uuid", undefined],
     ]);
   });
 
@@ -52,17 +52,17 @@ describe("the platform's step is called", () => {
       await ctx.step("draft", async () => 3);
     });
     expect(platform.calls.map(([method, name]) => `${method} ${name}`)).toEqual([
-      "do flow:0//ctx.all",
-      "do flow:0/a//draft",
-      "do flow:0/a/0//ctx.race",
-      "do flow:0/a/0/x//ctx.now",
-      "do flow:0/a/0//ctx.race",
-      "do flow:0/a//emit:done",
-      "sleep flow:0/a//ctx.sleep",
-      "do flow:0//ctx.all",
-      "do flow:1//ctx.all",
-      "do flow:1/0//draft",
-      "do flow:1//ctx.all",
+      "do flow#/ctx.all(a)",
+      "do flow:a/a//draft",
+      "do flow#a/a//ctx.race(x)",
+      "do flow#a/a/x/x//ctx.now",
+      "do flow#a/a//ctx.race(x)",
+      "do flow#a/a//emit:done",
+      "sleep flow#a/a//ctx.sleep",
+      "do flow#/ctx.all(a)",
+      "do flow#/ctx.all(0)",
+      "do flow:0/0//draft",
+      "do flow#/ctx.all(0)",
       "do flow/draft",
     ]);
   });
@@ -74,13 +74,13 @@ describe("the platform's step is called", () => {
       await ctx.awaitEvent("k");
     });
     expect(platform.calls.map(([method, name, options]) => [`${method} ${name}`, options])).toEqual([
-      ["do flow:0//ctx.all", undefined],
-      ["do flow:0/0/0//event:k", undefined],
-      ["waitForEvent flow:*//event:k", { type: "k", timeout: "31536000 seconds" }],
-      ["sleep flow:0/0/0//event:k timeout", 5],
-      ["do flow:0/0/0//event:k", undefined],
-      ["do flow:0//ctx.all", undefined],
-      ["do flow:0//event:k", undefined],
+      ["do flow#/ctx.all(0)", undefined],
+      ["do flow#0/0//decision:event:k", undefined],
+      ["waitForEvent flow#/any:event:k", { type: "k", timeout: "31536000 seconds" }],
+      ["sleep flow#0/0//timeout:event:k", 5],
+      ["do flow#0/0//decision:event:k", undefined],
+      ["do flow#/ctx.all(0)", undefined],
+      ["do flow#/decision:event:k", undefined],
     ]);
   });
 
@@ -95,8 +95,8 @@ describe("the platform's step is called", () => {
       ];
       expect(platform.calls.map(([, name]) => name)).toEqual([
         "flow/a",
-        "flow/event:b",
-        "flow/ctx.now",
+        "flow#/event:b",
+        "flow#/ctx.now",
         "flow/a",
       ]);
       await Promise.all(all);

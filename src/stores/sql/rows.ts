@@ -106,7 +106,7 @@ export type EventRow = Record<(typeof EVENT_COLUMNS)[number], Cell>;
 export interface Timeliness {
   /** When somebody ought to have acted: see due.ts. */
   readonly dueAt: number | null;
-  /** How long this version of the row waited for D1; `null` where it never did. */
+  /** How long the row waited for D1, from the first change that D1 lacked; `null` where no coordinator writes it. */
   readonly lagMs: number | null;
 }
 

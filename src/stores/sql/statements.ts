@@ -19,10 +19,10 @@ SET ${assignments(RUN_COLUMNS.filter((column) => !FIXED_RUN_COLUMNS.has(column))
 
 /**
  * ?1: run id, ?2: fence, ?3: revision, ?4: lease, ?5: its end, ?6: now, ?7: when the run is due. A renewal changes nothing
- * else, and so no other index.
+ * else, and so no other index. What writes it is no coordinator, so no lag is left of one.
  */
 export const UPDATE_LEASE = `
-UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7
+UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7, lag_ms = NULL
 WHERE run_id = ?1 AND fence = ?2 AND revision < ?3`;
 
 /** ?1: rows. */

@@ -2,7 +2,7 @@
 import { describe, expect } from "vitest";
 import { codeOf } from "../../../contract/errors.ts";
 import type { DurableContext } from "../../../runner/types.ts";
-import { caught, type ContextIt } from "../../context-harness.ts";
+import { caught, type ContextIt, pause } from "../../context-harness.ts";
 
 const POLL = { pollMs: 5 };
 
@@ -51,6 +51,25 @@ export function describeContextWaits(it: ContextIt): void {
       ]);
     });
 
+    it("comes to two that await it at the same time, and that one of them has given up does not hide it", async (start) => {
+      let hasGivenUp = false;
+      const run = await start(async (ctx) => {
+        const waits = [
+          ctx.awaitEvent("go", POLL),
+          ctx.awaitEvent("go", POLL),
+          caught(ctx.awaitEvent("go", { timeoutMs: 1, ...POLL })).then(codeOf),
+        ];
+        const given = await waits[2];
+        await ctx.step("go on", async () => void (hasGivenUp = true));
+        return [given, ...(await Promise.all(waits))];
+      });
+      // A plain value, looked at: another request's promise is not to be waited for.
+      while (!hasGivenUp) await pause(5);
+      await run.emit("go", 1);
+      const expected = ["await_event_timeout", 1, 1, "await_event_timeout"];
+      expect([await run.result(), await run.replay()]).toEqual([expected, expected]);
+    });
+
     it("is not another one", async (start) => {
       const run = await start((ctx) => ctx.awaitEvent("a", POLL));
       await run.emit("A", "no");
@@ -89,8 +108,8 @@ export function describeContextWaits(it: ContextIt): void {
         const second = await ctx.emitEvent("done", { at: 2 });
         return [second, await ctx.awaitEvent("done", POLL), first.accepted];
       });
-      expect(await run.result()).toEqual([{ accepted: false }, { at: 1 }, true]);
-      expect((await run.replay()).slice(0, 2)).toEqual([{ accepted: false }, { at: 1 }]);
+      const expected = [{ accepted: false }, { at: 1 }, true];
+      expect([await run.result(), await run.replay()]).toEqual([expected, expected]);
     });
 
     it("may be emitted inside a step, and is refused where JSON cannot carry it", async (start) => {

@@ -1,0 +1,34 @@
+/**
+ * Whether what came over RPC is a message of the wire, as far as the coordinator has to know before it makes a request
+ * of it. What the request says is for ledger/check-request.ts.
+ */
+import { DurableInvalidInputError } from "../../contract/errors.ts";
+import {
+  checkObject,
+  checkOneOf,
+  checkRunId,
+  checkStepIndex,
+  checkText,
+  LIMITS,
+} from "../../contract/limits.ts";
+import { checkOp } from "../../ledger/check-request.ts";
+import type { WireMessage } from "./wire.ts";
+
+/** Throws `invalid_input`, which names the field. The version is for the coordinator to judge. */
+export function checkMessage(message: unknown): asserts message is WireMessage {
+  checkObject("message", message);
+  const { request, ack, body, projectId } = message as Readonly<Record<string, unknown>>;
+  checkObject("request", request);
+  const { op, runId, stepIndex } = request as Readonly<Record<string, unknown>>;
+  checkOp(op);
+  checkRunId(runId);
+  // Of what an older client leaves out, some is made of it.
+  if (stepIndex !== undefined) checkStepIndex(stepIndex);
+  checkOneOf("ack", ack, ["record", "coordinator"]);
+  if (projectId !== undefined) checkText("projectId", projectId, LIMITS.projectIdBytes);
+  if (body === undefined) return;
+  if (!(body instanceof Uint8Array)) throw new DurableInvalidInputError("body", "must be a Uint8Array");
+  if (body.byteLength <= LIMITS.payloadBytes) return;
+  const size = `has ${body.byteLength} bytes; at most ${LIMITS.payloadBytes} are allowed`;
+  throw new DurableInvalidInputError("body", size);
+}
