@@ -7,17 +7,18 @@
  * it should be, 1 when it is not or anything fails.
  */
 import { newRunId } from "../../src/index.ts";
+import { LocalWorkers, newFolder, removeFolder } from "../local/local-workers.ts";
 import type { Shown } from "./demo/client.ts";
 import { completed, get, post, runAgain, untilFinished, untilPacked } from "./demo/client.ts";
-import { CONSUMER, LocalWorkers, newFolder, removeFolder, RUNS } from "./demo/local-workers.ts";
+import { CONSUMER, RUNS } from "./demo/configs.ts";
 
 const ITEMS = ["apples", "bread", "cheese", "dates", "eggs", "figs"];
 /** Items that are packed before the kill. */
 const KILL_AFTER = 2;
 
 async function main(): Promise<void> {
-  const folder = newFolder();
-  const workers = await LocalWorkers.prepare([CONSUMER, RUNS], folder);
+  const folder = newFolder("durable-runs-rpc-");
+  const workers = await LocalWorkers.prepare({ configs: [CONSUMER, RUNS], folder });
   process.once("exit", () => {
     workers.cleanUp();
     removeFolder(folder);

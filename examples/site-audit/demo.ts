@@ -16,7 +16,7 @@ import type { DocsSite } from "./demo/docs-site.ts";
 import { startDocsSite } from "./demo/docs-site.ts";
 import { detail, printPages, printReport, printSteps, printTable, say, secondsSoFar } from "./demo/print.ts";
 import { completed, proveFromLog, proveFromRecord, proveNothingLost, recordedPaths } from "./demo/proof.ts";
-import { Runtime } from "./demo/runtime.ts";
+import { prepareRuntime } from "./demo/runtime.ts";
 import type { Kill } from "./demo/story.ts";
 import { runUntilKilled, takeOver } from "./demo/story.ts";
 import type { SiteAuditReport } from "./types.ts";
@@ -30,7 +30,8 @@ const DOCS_DEADLINE_MS = 120_000;
 const TOO_SMALL = "the site was too small for a kill midway, so nothing is shown about a crash";
 
 async function main(options: DemoOptions): Promise<void> {
-  const runtime = await Runtime.prepare(ROOT);
+  const runtime = await prepareRuntime();
+  const { workers } = runtime;
   process.once("exit", () => runtime.cleanUp());
   const site = options.url === undefined ? await startDocsSite(ROOT) : undefined;
   if (site) giveUpAfter(DOCS_DEADLINE_MS);
@@ -40,10 +41,10 @@ async function main(options: DemoOptions): Promise<void> {
       ? `page server: ${site.pageCount} pages of this project's documentation at ${startUrl}`
       : `to audit: ${startUrl}`,
   );
-  await runtime.migrate();
+  await workers.migrate();
   say(`D1 migrations applied, storage on disk in ${runtime.folder}`);
-  await runtime.start();
-  say(`the Worker answers at ${runtime.origin} (${await runtime.processes()})`);
+  await workers.start();
+  say(`the Worker answers at ${workers.origin} (${await workers.processes()})`);
 
   const { maxPages, checkExternal } = options;
   const input = { startUrl, maxPages, checkExternal, ...(site && { publishUrl: site.publishUrl }) };
@@ -57,8 +58,8 @@ async function main(options: DemoOptions): Promise<void> {
   let report: SiteAuditReport;
   let end: RunView;
   if ("kill" in first) {
-    await runtime.start();
-    say(`the Worker is back, on the same storage (${await runtime.processes()})`);
+    await workers.start();
+    say(`the Worker is back, on the same storage (${await workers.processes()})`);
     const atKill = await readRun(runtime, request.runId);
     say(
       `the record has ${completed(atKill.steps).length} completed steps; its status is ${atKill.run.status}`,
@@ -78,7 +79,7 @@ async function main(options: DemoOptions): Promise<void> {
     violations.push("the report says that it is published, but the page server has not got it");
   }
 
-  await runtime.stop();
+  await workers.stop();
   await site?.close();
   runtime.cleanUp();
   for (const violation of violations) say(`NOT AS IT SHOULD BE: ${violation}`);

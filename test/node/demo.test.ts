@@ -8,7 +8,7 @@ import { parseOptions, UsageError } from "../../examples/site-audit/demo/args.ts
 import type { DocsSite, Visit } from "../../examples/site-audit/demo/docs-site.ts";
 import { startDocsSite } from "../../examples/site-audit/demo/docs-site.ts";
 import { renderPage } from "../../examples/site-audit/demo/markdown.ts";
-import { groupIsGone, groupMembers, signalGroup } from "../../examples/site-audit/demo/processes.ts";
+import { groupIsGone, groupMembers, signalGroup } from "../../examples/local/processes.ts";
 import {
   proveFromLog,
   proveFromRecord,

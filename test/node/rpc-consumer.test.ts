@@ -6,13 +6,8 @@ import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import type { Shown } from "../../examples/rpc-consumer/demo/client.ts";
 import { get, post, runAgain, untilFinished, untilPacked } from "../../examples/rpc-consumer/demo/client.ts";
-import {
-  CONSUMER,
-  LocalWorkers,
-  newFolder,
-  removeFolder,
-  RUNS,
-} from "../../examples/rpc-consumer/demo/local-workers.ts";
+import { CONSUMER, RUNS } from "../../examples/rpc-consumer/demo/configs.ts";
+import { LocalWorkers, newFolder, removeFolder } from "../../examples/local/local-workers.ts";
 
 const PATIENCE_MS = 300_000;
 
@@ -33,9 +28,9 @@ test(
 test(
   "a service that dies under a consumer is store_unavailable, and the run goes on once it is back",
   async () => {
-    const folder = newFolder();
-    const runs = await LocalWorkers.prepare([RUNS], folder);
-    const consumer = await LocalWorkers.prepare([CONSUMER], folder);
+    const folder = newFolder("durable-runs-rpc-");
+    const runs = await LocalWorkers.prepare({ configs: [RUNS], folder });
+    const consumer = await LocalWorkers.prepare({ configs: [CONSUMER], folder });
     try {
       await runs.migrate();
       await runs.start();

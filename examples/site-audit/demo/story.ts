@@ -42,8 +42,8 @@ export async function runUntilKilled(
   let killing: Promise<Kill> | undefined;
   const killNow = async (inFlight: string): Promise<Kill> => {
     say(`${pagesRecorded} pages are recorded, and the fetch of ${inFlight} is in flight: kill -9`);
-    detail(`the runtime: ${await runtime.processes()}`);
-    await runtime.kill();
+    detail(`the runtime: ${await runtime.workers.processes()}`);
+    await runtime.workers.kill();
     const at = Date.now();
     say("every process of it is gone, and its port is closed");
     return { at, inFlight, acknowledged };

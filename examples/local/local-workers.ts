@@ -1,9 +1,9 @@
 /**
- * Workers on the local runtime: wrangler and workerd in a process group of their own, with storage in a folder that several
- * such groups may share.
+ * Workers on the local runtime, as demos and their tests drive them: wrangler and workerd in a process group of their own,
+ * with storage in a folder that several such groups may share.
  *
- * Owns every process it starts and every file those leave behind. `cleanUp` is synchronous, so that it can run while the
- * demo itself exits.
+ * Owns every process it starts and every file those leave behind, but for the folder. `cleanUp` is synchronous, so that it
+ * can run while the demo itself exits.
  */
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
@@ -14,19 +14,15 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { groupIsGone, signalGroup } from "../../site-audit/demo/processes.ts";
+import { groupIsGone, groupMembers, signalGroup } from "./processes.ts";
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const START_TIMEOUT_MS = 60_000;
 const GONE_TIMEOUT_MS = 5_000;
 
-/** The Worker that uses runs, and the one that has them. */
-export const CONSUMER = join("examples", "rpc-consumer", "wrangler.toml");
-export const RUNS = "wrangler.toml";
-
-/** A fresh, empty folder, for storage and for how Workers in different groups find each other. */
-export function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "durable-runs-rpc-"));
+/** A fresh folder, for storage and for how Workers in different groups find each other. */
+export function newFolder(prefix: string): string {
+  const folder = mkdtempSync(join(tmpdir(), prefix));
   mkdirSync(join(folder, "tmp"));
   return folder;
 }
@@ -35,20 +31,31 @@ export function removeFolder(folder: string): void {
   rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
 
+export interface LocalWorkersOptions {
+  /** Paths of their wrangler.toml, from the root of the repository. The first one answers HTTP. */
+  readonly configs: readonly string[];
+  /** Made by {@link newFolder}. */
+  readonly folder: string;
+  /** A path that the first one answers, whatever it answers, once it runs. Default "/health". */
+  readonly healthPath?: string;
+  /** A file of variables for the Workers. */
+  readonly settings?: string;
+  /** For wrangler. Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 export class LocalWorkers {
   /** Where the first of them answers HTTP. */
   readonly origin: string;
-  readonly #configs: readonly string[];
-  readonly #folder: string;
+  readonly #options: LocalWorkersOptions;
   readonly #port: number;
   #child: ChildProcess | undefined;
   /** What stood where wrangler bundles before it started: the rest is its, and a killed one cannot tidy up. */
   #before: ReadonlySet<string> | undefined;
   #bundles: readonly string[] = [];
 
-  private constructor(configs: readonly string[], folder: string, port: number) {
-    this.#configs = configs;
-    this.#folder = folder;
+  private constructor(options: LocalWorkersOptions, port: number) {
+    this.#options = options;
     this.#port = port;
     this.origin = `http://127.0.0.1:${port}`;
     // The dashboard's files may not have been built, but wrangler wants their folder.
@@ -56,13 +63,13 @@ export class LocalWorkers {
   }
 
   /** With a free port. Nothing runs yet. */
-  static async prepare(configs: readonly string[], folder: string): Promise<LocalWorkers> {
-    return new LocalWorkers(configs, folder, await freePort());
+  static async prepare(options: LocalWorkersOptions): Promise<LocalWorkers> {
+    return new LocalWorkers(options, await freePort());
   }
 
-  /** Makes the tables of the Worker with runs. */
+  /** Makes the tables of the Worker of this repository. */
   async migrate(): Promise<void> {
-    const child = this.#wrangler(["d1", "migrations", "apply", "DB", "--local", "-c", RUNS]);
+    const child = this.#wrangler(["d1", "migrations", "apply", "DB", "--local", "-c", "wrangler.toml"]);
     const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
     this.#child = undefined;
     if (code !== 0)
@@ -72,9 +79,12 @@ export class LocalWorkers {
   /** Starts on the storage as it stands. Resolves when the first Worker answers. */
   async start(): Promise<void> {
     this.#before = new Set(this.#bundlesNow());
-    const configs = this.#configs.flatMap((config) => ["-c", config]);
+    const { configs, settings } = this.#options;
+    const which = configs.flatMap((config) => ["-c", config]);
     const where = ["--ip", "127.0.0.1", "--port", String(this.#port), "--inspector-port", "0"];
-    const child = this.#wrangler(["dev", ...configs, ...where, "--show-interactive-dev-session=false"]);
+    const variables = settings === undefined ? [] : ["--env-file", settings];
+    const quiet = "--show-interactive-dev-session=false";
+    const child = this.#wrangler(["dev", ...which, ...where, ...variables, quiet]);
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await this.#answers())) {
       const dead = child.exitCode !== null || child.signalCode !== null;
@@ -84,12 +94,21 @@ export class LocalWorkers {
     this.#noteBundles();
   }
 
-  /** SIGKILL to the whole group at once; resolves when each process of it is gone. */
+  /** "workerd 4321, node 4310" */
+  async processes(): Promise<string> {
+    const members = this.#child?.pid === undefined ? [] : await groupMembers(this.#child.pid);
+    return members.map(({ pid, command }) => `${command} ${pid}`).join(", ");
+  }
+
+  /** SIGKILL to the whole group at once; resolves when each process of it is gone and the port is closed. */
   async kill(): Promise<void> {
     const pgid = this.#child?.pid;
     if (pgid === undefined) throw new Error("nothing is running, so nothing can be killed");
     signalGroup(pgid, "SIGKILL");
-    if (!(await groupIsGone(pgid, GONE_TIMEOUT_MS))) throw new Error("still alive after SIGKILL");
+    if (!(await groupIsGone(pgid, GONE_TIMEOUT_MS))) {
+      throw new Error(`still alive after SIGKILL: ${await this.processes()}`);
+    }
+    if (await this.#answers()) throw new Error(`something still answers at ${this.origin}`);
     this.#child = undefined;
     this.#removeBundles();
   }
@@ -113,19 +132,20 @@ export class LocalWorkers {
   #wrangler(args: readonly string[]): ChildProcess {
     const log = openSync(this.#log(), "a");
     const bin = join(ROOT, "node_modules", "wrangler", "bin", "wrangler.js");
-    const child = spawn(process.execPath, [bin, ...args, "--persist-to", join(this.#folder, "state")], {
+    const { folder, env = process.env } = this.#options;
+    const child = spawn(process.execPath, [bin, ...args, "--persist-to", join(folder, "state")], {
       cwd: ROOT,
       detached: true,
       stdio: ["ignore", log, log],
       env: {
-        ...process.env,
+        ...env,
         WRANGLER_SEND_METRICS: "false",
         WRANGLER_SEND_ERROR_REPORTS: "false",
         WRANGLER_HIDE_BANNER: "true",
         CLOUDFLARE_CF_FETCH_ENABLED: "false",
-        WRANGLER_LOG_PATH: join(this.#folder, "logs"),
-        WRANGLER_REGISTRY_PATH: join(this.#folder, "registry"),
-        TMPDIR: join(this.#folder, "tmp"),
+        WRANGLER_LOG_PATH: join(folder, "logs"),
+        WRANGLER_REGISTRY_PATH: join(folder, "registry"),
+        TMPDIR: join(folder, "tmp"),
         NO_COLOR: "1",
       },
     });
@@ -135,7 +155,7 @@ export class LocalWorkers {
   }
 
   #log(): string {
-    return join(this.#folder, `wrangler-${this.#port}.log`);
+    return join(this.#options.folder, `wrangler-${this.#port}.log`);
   }
 
   /** The end of what wrangler printed, for a failure. */
@@ -146,7 +166,8 @@ export class LocalWorkers {
   /** Whatever it answers. */
   async #answers(): Promise<boolean> {
     try {
-      const response = await fetch(`${this.origin}/health`, { signal: AbortSignal.timeout(1_000) });
+      const { healthPath = "/health" } = this.#options;
+      const response = await fetch(this.origin + healthPath, { signal: AbortSignal.timeout(1_000) });
       await response.body?.cancel();
       return true;
     } catch {
@@ -155,7 +176,7 @@ export class LocalWorkers {
   }
 
   #bundlesNow(): string[] {
-    return this.#configs.flatMap((config) => {
+    return this.#options.configs.flatMap((config) => {
       const folder = join(ROOT, dirname(config), ".wrangler", "tmp");
       return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
     });
