@@ -7,9 +7,15 @@ export async function abort(_runId: string): Promise<void> {
   await abortAllDurableObjects();
 }
 
-/** The object is put to sleep in order: memory is gone. */
+/** The object is put to sleep in order: memory is gone. A call that a dead worker has left held keeps it awake until it ends. */
 export async function evict(runId: string): Promise<void> {
-  await evictDurableObject(env.RUNS.getByName(runId));
+  for (;;) {
+    try {
+      return await evictDurableObject(env.RUNS.getByName(runId));
+    } catch (error) {
+      if (!String(error).includes("active references")) throw error;
+    }
+  }
 }
 
 /** Memory and storage are gone: only D1 is left (R17). */
