@@ -2,7 +2,8 @@
  * `npm run dev`: the dashboard is built, the local tables are made, and the example Worker is served, with a token of
  * its own, until it is interrupted.
  *
- * Options: `--port <n>` (default 8787), `--open` (opens the link in a browser); whatever else goes to `wrangler dev`.
+ * Options: `--port <n>` (default 8787); `--open` and `--no-open` (whether the link is opened in a browser; default: where
+ * somebody sits at a terminal); whatever else goes to `wrangler dev`.
  */
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
@@ -49,12 +50,17 @@ async function main(args: readonly string[]): Promise<number> {
 
 function parseOptions(args: readonly string[]): { port: number; isOpened: boolean; rest: string[] } {
   const rest = [...args];
-  const openAt = rest.indexOf("--open");
-  if (openAt >= 0) rest.splice(openAt, 1);
+  const take = (option: string): boolean => {
+    const at = rest.indexOf(option);
+    if (at >= 0) rest.splice(at, 1);
+    return at >= 0;
+  };
+  const isAttended = process.stdout.isTTY && process.env["CI"] === undefined;
+  const isOpened = !take("--no-open") && (take("--open") || isAttended);
   const portAt = rest.indexOf("--port");
   const [, port = "8787"] = portAt < 0 ? [] : rest.splice(portAt, 2);
   if (!/^\d{1,5}$/.test(port)) throw new Error("--port must be a number");
-  return { port: Number(port), isOpened: openAt >= 0, rest };
+  return { port: Number(port), isOpened, rest };
 }
 
 /** One server at a time: a second would take the settings and the storage of the first. */

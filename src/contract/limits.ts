@@ -4,14 +4,30 @@
  * A check throws {@link DurableInvalidInputError} that names the field and the limit, before anything is touched.
  */
 import { DurableInvalidInputError } from "./errors.ts";
-import type { StepKind } from "./types.ts";
+import type { RunStatus, StepKind } from "./types.ts";
 
 export const DEFAULT_LEASE_MS = 30_000;
 
 /** How long a wait for an event lasts unless told otherwise: a day. */
 export const DEFAULT_WAIT_MS = 86_400_000;
 
-const STEP_KINDS: readonly StepKind[] = ["logic", "llm", "tool", "readiness", "deterministic", "event"];
+export const STEP_KINDS = [
+  "logic",
+  "llm",
+  "tool",
+  "readiness",
+  "deterministic",
+  "event",
+] as const satisfies readonly StepKind[];
+
+export const RUN_STATUSES = [
+  "pending",
+  "running",
+  "completed",
+  "failed",
+  "suspended",
+  "cancelled",
+] as const satisfies readonly RunStatus[];
 
 /** Bytes are of UTF-8. */
 export const LIMITS = {

@@ -1,20 +1,11 @@
 /** The filters of a list: checked, and as the epoch milliseconds and plain words that rows are compared with. */
 import { DurableInvalidInputError } from "../contract/errors.ts";
-import { checkInteger, checkText, LIMITS } from "../contract/limits.ts";
+import { checkInteger, checkText, LIMITS, RUN_STATUSES } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { instantOf } from "./instants.ts";
 import { checkOwn, someOf } from "./options.ts";
 import type { RunFilter } from "./types.ts";
 import { EVER } from "./walk.ts";
-
-const STATUSES: readonly RunStatus[] = [
-  "pending",
-  "running",
-  "completed",
-  "failed",
-  "suspended",
-  "cancelled",
-];
 
 export const FILTER_FIELDS = [
   "projectId",
@@ -88,8 +79,8 @@ export function checkGiven(field: string, value: unknown, maxBytes: number): voi
 
 /** All of them are no filter. D1 merges no more than five parts of an index. */
 function statusesOf(status: RunFilter["status"]): Filter["statuses"] {
-  const statuses = someOf("status", status, STATUSES);
-  return statuses?.length === STATUSES.length ? undefined : statuses;
+  const statuses = someOf("status", status, RUN_STATUSES);
+  return statuses?.length === RUN_STATUSES.length ? undefined : statuses;
 }
 
 function tagsOf(tags: RunFilter["tags"]): Filter["tags"] {

@@ -5,6 +5,7 @@
  * compile. Nothing is parsed with these; the schemas of what is asked are in requests.ts.
  */
 import { z } from "zod";
+import { RUN_STATUSES, STEP_KINDS } from "../contract/limits.ts";
 import type { EventRecord, RunRecord, RunWait, StepError, StepRecord } from "../contract/types.ts";
 import type {
   EventPage,
@@ -45,8 +46,8 @@ const text = z.string();
 const strings = z.record(z.string(), z.string());
 const json = z.unknown();
 const object = z.record(z.string(), z.unknown());
-const runStatus = z.enum(["pending", "running", "completed", "failed", "suspended", "cancelled"]);
-const stepKind = z.enum(["logic", "llm", "tool", "readiness", "deterministic", "event"]);
+export const runStatus = z.enum(RUN_STATUSES);
+const stepKind = z.enum(STEP_KINDS);
 const cursor = text.optional().meta({ description: "Of the next page; absent on the last one." });
 
 const stepError = shapeOf<StepError>()(

@@ -6,7 +6,7 @@
  */
 import { z } from "zod";
 import { checkText, LIMITS } from "../contract/limits.ts";
-import { named } from "./components.ts";
+import { named, runStatus } from "./components.ts";
 
 /** How many entries a map of a body may have. */
 export const MAX_ENTRIES: ReadonlyMap<string, number> = new Map([
@@ -84,8 +84,6 @@ const page = {
     .meta({ description: "Of an earlier page of the same question." })
     .optional(),
 };
-
-const runStatus = z.enum(["pending", "running", "completed", "failed", "suspended", "cancelled"]);
 
 export const paths = {
   none: z.strictObject({}),

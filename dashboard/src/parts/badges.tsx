@@ -4,6 +4,16 @@ import { formatInstant, formatRelative } from "../format.ts";
 import type { StepState } from "../run/timeline.ts";
 import { useNow } from "../ticker.ts";
 
+/** In the order in which people look for them. */
+export const STATUSES: readonly RunStatus[] = [
+  "running",
+  "pending",
+  "suspended",
+  "completed",
+  "failed",
+  "cancelled",
+];
+
 const MARKS: Readonly<Record<RunStatus | StepState, string>> = {
   running: "▶",
   completed: "✓",

@@ -1,17 +1,9 @@
 /** The filters of the list. They live in the address, so that a filtered list can be kept and sent. */
 import { memo } from "preact/compat";
 import { useRef } from "preact/hooks";
-import type { RunStatus } from "../../../src/contract/types.ts";
+import { STATUSES } from "../parts/badges.tsx";
 import { hrefTo, replaceQuery } from "../router.ts";
 
-const STATUSES: readonly RunStatus[] = [
-  "running",
-  "pending",
-  "suspended",
-  "completed",
-  "failed",
-  "cancelled",
-];
 const TYPING_MS = 350;
 
 const TEXTS = [

@@ -1,9 +1,8 @@
 /** How runs fare: ends by hour or day, durations, and the steps by intent. */
-import type { RunStatus } from "../../../src/contract/types.ts";
 import type { RunStats, StepStats } from "../../../src/history/types.ts";
 import { api } from "../api/client.ts";
 import { formatCount, formatDuration, formatInstant } from "../format.ts";
-import { KindBadge, StatusBadge } from "../parts/badges.tsx";
+import { KindBadge, STATUSES, StatusBadge } from "../parts/badges.tsx";
 import { Note, Problem } from "../parts/notices.tsx";
 import { hrefTo, replaceQuery } from "../router.ts";
 import { durationsChart, endsChart } from "../stats/charts.ts";
@@ -18,14 +17,6 @@ const RANGES = [
   { name: "month", label: "30 days", by: "day", ms: 30 * DAY_MS },
   { name: "year", label: "a year", by: "day", ms: 365 * DAY_MS },
 ] as const;
-const STATUSES: readonly RunStatus[] = [
-  "running",
-  "pending",
-  "suspended",
-  "completed",
-  "failed",
-  "cancelled",
-];
 
 export function StatsView({ query }: { query: URLSearchParams }) {
   const range = RANGES.find(({ name }) => name === query.get("range")) ?? RANGES[0];
