@@ -63,8 +63,21 @@ let ulid: (() => string) | undefined;
 
 /** Made at first use: Workers refuse randomness outside a request. */
 function newUlid(): string {
-  ulid ??= monotonicFactory();
+  ulid ??= monotonicFactory(pooledRandom());
   return ulid();
+}
+
+/** Numbers from 0 to below 1, each made of a byte of its own; 256 bytes are drawn at once, which costs as much as one. */
+function pooledRandom(): () => number {
+  const pool = crypto.getRandomValues(new Uint8Array(256));
+  let used = 0;
+  return () => {
+    if (used === pool.length) {
+      crypto.getRandomValues(pool);
+      used = 0;
+    }
+    return (pool[used++] as number) / 256;
+  };
 }
 
 /** SHA-256 (hex) of a text's UTF-8. */

@@ -323,6 +323,17 @@ describe("run ids", () => {
     expect(ids.every((id, i) => i === 0 || id > (ids[i - 1] ?? ""))).toBe(true);
   });
 
+  test("have 80 random bits of their own in each millisecond", async () => {
+    const random: string[] = [];
+    for (let i = 0, last = 0; i < 50; i += 1) {
+      while (Date.now() === last) await new Promise((resolve) => setTimeout(resolve, 1));
+      last = Date.now();
+      random.push(newRunId().slice(10));
+    }
+    expect(new Set(random).size).toBe(50);
+    expect([...new Set(random.join(""))].toSorted().join("")).toBe("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
+  });
+
   test("share no id with requests", () => {
     const ids = Array.from({ length: 100 }, () => [newRunId(), newRequestId()]).flat();
     expect(new Set(ids).size).toBe(200);

@@ -11,6 +11,7 @@ import {
   lapse,
   never,
   newWorld,
+  OWN_SLEEPERS,
   rejection,
   RUN_ID,
   tick,
@@ -176,7 +177,7 @@ describe("{ reconcile }: a step that a worker died in", () => {
     });
     await die(world);
     const attempt = world.run(task);
-    await until(() => given.length === 1 && world.clock.sleepers > 1);
+    await until(() => given.length === 1 && world.clock.sleepers > OWN_SLEEPERS);
     expect(await world.step(0)).toMatchObject({ status: "pending", inDoubt: true, tries: 2 });
     expect((await whileTimeFlies(world.clock, attempt)).result).toBe("found");
     expect([given.length, pay.calls]).toEqual([3, 1]);

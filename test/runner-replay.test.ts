@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { RunOutcome } from "../src/contract/types.ts";
 import { stepId } from "../src/identity.ts";
+import { stepInfo } from "../src/runner/step-info.ts";
 import type { DurableContext, StepInfo } from "../src/runner/types.ts";
 import { counted, crash, MANIFEST, never, newWorld, rejection, RUN_ID, tick } from "./support/world.ts";
 
@@ -208,6 +209,16 @@ describe("a run", () => {
     expect(new Set(given.map(({ idempotencyKey }) => idempotencyKey))).toEqual(
       new Set([stepId(RUN_ID, 0, "pay")]),
     );
+  });
+
+  test("makes the key when it is first read, once, and has it among its own fields", () => {
+    let made = 0;
+    const { signal } = new AbortController();
+    const info = stepInfo({ signal, attempt: 1, stepIndex: 0 }, () => `key ${(made += 1)}`);
+    expect(Object.keys(info).toSorted()).toEqual(["attempt", "idempotencyKey", "signal", "stepIndex"]);
+    expect(made).toBe(0);
+    expect(info.idempotencyKey).toBe("key 1");
+    expect({ ...info }).toEqual({ signal, attempt: 1, stepIndex: 0, idempotencyKey: "key 1" });
   });
 
   test("gives no two steps the same key, nor the same step of another run", async () => {

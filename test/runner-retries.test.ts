@@ -10,6 +10,7 @@ import {
   LEASE_MS,
   never,
   newWorld,
+  OWN_SLEEPERS,
   plainError,
   rejection,
   seize,
@@ -37,7 +38,7 @@ function flaky(world: World, times: number, retries: StepOptions["retries"] = RE
 }
 
 const inDelay = (world: World) =>
-  until(() => world.store.count("failStep") === 1 && world.clock.sleepers > 1);
+  until(() => world.store.count("failStep") === 1 && world.clock.sleepers > OWN_SLEEPERS);
 
 describe("a step that fails at first", () => {
   test("is attempted again once each delay is over, and answers what the attempt that went well returned", async () => {

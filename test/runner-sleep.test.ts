@@ -9,6 +9,7 @@ import {
   lapse,
   never,
   newWorld,
+  OWN_SLEEPERS,
   rejection,
   seize,
   tick,
@@ -19,7 +20,7 @@ import {
 const STRIDE_MS = 2_500;
 
 const asleep = (world: World) =>
-  until(() => world.store.count("beginStep") === 1 && world.clock.sleepers > 1);
+  until(() => world.store.count("beginStep") === 1 && world.clock.sleepers > OWN_SLEEPERS);
 
 /** How long `work` takes by the world's clock, to the stride. */
 async function took(world: World, work: Promise<unknown>, strideMs = STRIDE_MS): Promise<number> {
@@ -208,7 +209,7 @@ describe("over a plain store", () => {
     const crashIn = async (task: (ctx: DurableContext) => Promise<void>) => {
       const attempt = run(task);
       attempt.catch(() => {});
-      await until(() => world.clock.sleepers > 1);
+      await until(() => world.clock.sleepers > OWN_SLEEPERS);
       await lapse(world, attempt);
     };
     return { run, crashIn };

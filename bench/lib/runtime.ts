@@ -37,10 +37,11 @@ export class Runtime {
     socket.accept();
   }
 
-  /** With fresh storage and the tables of migrations/. `parent`: the folder to put storage in. */
-  static async start(parent = tmpdir()): Promise<Runtime> {
-    const folder = mkdtempSync(join(parent, "durable-runs-bench-"));
-    const miniflare = new Miniflare(convertV4MiniflareOptions(optionsOf(folder, await bundled())));
+  /** With fresh storage and the tables of migrations/. */
+  static async start({ inspectorPort }: { inspectorPort?: number } = {}): Promise<Runtime> {
+    const folder = mkdtempSync(join(tmpdir(), "durable-runs-bench-"));
+    const options = { ...optionsOf(folder, await bundled()), ...(inspectorPort && { inspectorPort }) };
+    const miniflare = new Miniflare(convertV4MiniflareOptions(options));
     await migrate(miniflare);
     const { webSocket } = await miniflare.dispatchFetch("http://bench/", {
       headers: { Upgrade: "websocket" },
@@ -102,6 +103,8 @@ function optionsOf(folder: string, script: string): V4MiniflareOptions {
         durableObjects: {
           RUNS: own("RunCoordinator"),
           COUNTED_RUNS: own("CountedCoordinator"),
+          GROUPED_RUNS: own("GroupedCoordinator"),
+          RECORDER_OBJECTS: own("RunRecorder"),
           FLOORS: own("Floor"),
           MARKS: own("Marks"),
         },

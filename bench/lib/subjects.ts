@@ -9,6 +9,8 @@ import type { CallWorker } from "./works.ts";
 export const IN_THE_WORKER = [
   "coordinated, ack coordinator",
   "coordinated, ack record",
+  "recorder objects, ack coordinator",
+  "recorder objects, ack record",
   "RPC binding, ack coordinator",
   "RPC binding, ack record",
   "D1 store",

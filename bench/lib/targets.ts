@@ -15,6 +15,7 @@ export interface Target {
 
 const COORDINATOR = "coordinated, ack coordinator";
 const RECORD = "coordinated, ack record";
+const GROUPED = "recorder objects, ack record";
 const WORKFLOWS = "Workflows, local engine";
 const RESTATE = "Restate";
 
@@ -61,12 +62,18 @@ function ratios(all: Samples): Target[] {
       "W2 Workflows ÷ ack record (with recorder objects)",
       4,
       all.of("W2", WORKFLOWS),
+      all.of("W2", GROUPED),
+    ),
+    atLeast(
+      "W2 ack record without recorder objects ÷ with them",
+      3,
       all.of("W2", RECORD),
+      all.of("W2", GROUPED),
     ),
     atMost(
       "W2 ack record ÷ Restate (with recorder objects)",
       1.3,
-      all.of("W2", RECORD),
+      all.of("W2", GROUPED),
       all.of("W2", RESTATE),
     ),
     ...[COORDINATOR, RECORD].map((subject) =>

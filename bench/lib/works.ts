@@ -128,7 +128,7 @@ function able(subjects: readonly Subject[], operation: OperationName): Subject[]
 
 /** Whatever is not one of our stores. */
 function isPeer(name: string): boolean {
-  return !/^(coordinated|RPC binding|D1 store|memory|files)/.test(name);
+  return !/^(coordinated|recorder objects|RPC binding|D1 store|memory|files)/.test(name);
 }
 
 function runsRows(subjects: readonly Subject[], params: Operations["runs"], variant = ""): Row[] {

@@ -1,4 +1,5 @@
 /** The bindings of the benchmark's Worker, as lib/runtime.ts makes them. */
+import type { RecorderNamespaceLike } from "../../src/coordinator/record-entry.ts";
 import type { CoordinatorNamespaceLike } from "../../src/stores/coordinated/wire.ts";
 
 export interface BenchEnv {
@@ -6,6 +7,9 @@ export interface BenchEnv {
   RUNS: CoordinatorNamespaceLike;
   /** The same objects, counting what they write. */
   COUNTED_RUNS: CoordinatorNamespaceLike;
+  /** The same objects, with recorder objects. */
+  GROUPED_RUNS: CoordinatorNamespaceLike;
+  RECORDER_OBJECTS: RecorderNamespaceLike;
   /** RunService of the other Worker. */
   RUNS_SERVICE: object;
   FLOORS: Named<FloorMethods>;

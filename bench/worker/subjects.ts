@@ -16,6 +16,11 @@ export function subjectsOf(env: BenchEnv): ReadonlyMap<string, Works> {
   return new Map<string, Works>([
     ["coordinated, ack coordinator", coordinated(env, new Coordinated(env.RUNS, { ack: "coordinator" }))],
     ["coordinated, ack record", coordinated(env, new Coordinated(env.RUNS, { ack: "record" }))],
+    [
+      "recorder objects, ack coordinator",
+      coordinated(env, new Coordinated(env.GROUPED_RUNS, { ack: "coordinator" })),
+    ],
+    ["recorder objects, ack record", coordinated(env, new Coordinated(env.GROUPED_RUNS, { ack: "record" }))],
     ["RPC binding, ack coordinator", coordinated(env, connectRuns(env.RUNS_SERVICE, { ack: "coordinator" }))],
     ["RPC binding, ack record", coordinated(env, connectRuns(env.RUNS_SERVICE, { ack: "record" }))],
     ["D1 store", new WorksOverAStore(new D1DurableRunStore(env.DB), { copiedPrefix: copiedIn(env) })],

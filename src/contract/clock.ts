@@ -44,23 +44,32 @@ function sleepSlice(ms: number, signal: AbortSignal | undefined): Promise<void> 
   });
 }
 
+/** One for all, since an Error is dear to make. Nobody sees it. */
+const SETTLED = new Error("settled");
+
 /** Settles like `work`, or rejects with `onDeadline()` once `ms` have passed. `work` itself goes on. */
-export async function withDeadline<T>(
+export function withDeadline<T>(
   clock: Clock,
   ms: number,
   work: Promise<T>,
   onDeadline: () => Error,
 ): Promise<T> {
-  const done = new AbortController();
-  const deadline = clock.sleep(ms, done.signal).then(
-    () => Promise.reject(onDeadline()),
-    () => new Promise<never>(() => {}),
-  );
-  try {
-    return await Promise.race([work, deadline]);
-  } finally {
-    done.abort(new Error("settled"));
-  }
+  return new Promise<T>((resolve, reject) => {
+    const settled = new AbortController();
+    // Once `work` has settled, a rejection has no effect: neither that of the sleep, nor a deadline just missed.
+    clock.sleep(ms, settled.signal).then(onDeadline).then(reject, reject);
+    // A function that is written in JavaScript may answer no promise.
+    Promise.resolve(work).then(
+      (value) => {
+        settled.abort(SETTLED);
+        resolve(value);
+      },
+      (error: Error) => {
+        settled.abort(SETTLED);
+        reject(error);
+      },
+    );
+  });
 }
 
 /** Settles like `work`, or rejects with the signal's reason as soon as it aborts. `work` itself goes on. */
@@ -68,8 +77,17 @@ export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise
   return new Promise<T>((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason as Error);
     if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+    else signal.addEventListener("abort", onAbort, { once: true });
+    work.then(
+      (value) => {
+        signal.removeEventListener("abort", onAbort);
+        resolve(value);
+      },
+      (error: Error) => {
+        signal.removeEventListener("abort", onAbort);
+        reject(error);
+      },
+    );
   });
 }
 

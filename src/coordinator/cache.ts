@@ -1,31 +1,29 @@
 /**
- * The coordinator's cache of one run: the run's row and the begins of the last moments in memory, everything else in
+ * The coordinator's cache of one run: the run's row and the changes of the last moments in memory, everything else in
  * the object's SQLite (R11, R13, R16, R22).
  *
- * All methods are synchronous, so that a caller can decide, apply and persist with no await between. Invariants: memory
- * changes only after its transaction returned; a row's revision is higher than that of every earlier change; a row is
- * dirty until D1 is known to hold that revision of it; result bodies are read from SQLite, never kept.
+ * A change is committed to storage at once, or deferred: kept in memory until the next commit, or for about a second, where
+ * D1 is told of it before anybody is answered (0026). All methods are synchronous, so that a caller can decide, apply and
+ * persist with no await between.
+ *
+ * Invariants: memory changes only after its transaction returned; a row's revision is higher than that of every earlier
+ * change; storage holds all changes up to its highest revision; a row is dirty until D1 is known to hold that revision of it;
+ * D1 is told of nothing that storage lacks, unless storage says that it may trail; large bodies are read from SQLite, never kept.
  */
-import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { Request } from "../ledger/requests.ts";
+import type { Body, Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";
 import { subjectOf } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
-import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
-import {
-  fromEventRow,
-  fromRunRow,
-  fromStepRow,
-  toEventRow,
-  toRunRow,
-  toStepRow,
-} from "../stores/sql/rows.ts";
-import { inParams } from "../stores/sql/params.ts";
-import * as statements from "../stores/sql/statements.ts";
+import type { Revised } from "../stores/sql/rows.ts";
 import type { DroppedSteps, HeldRows } from "./dirty.ts";
 import { DirtyRows } from "./dirty.ts";
 import type { SyncStorage } from "./schema.ts";
-import { deleteMeta, migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
+import { RunTables } from "./tables.ts";
+
+type Run = RunState & Revised;
+type Step = StepState & Revised;
+type Event = EventState & Revised;
 
 /**
  * Revisions that a rebuilt cache leaves out: more than an object can have used without D1 hearing of it, so that a batch
@@ -33,28 +31,43 @@ import { deleteMeta, migrate, readMeta, schemaVersion, writeMeta } from "./schem
  */
 const REBUILD_GAP = 1_000_000;
 
-/** What a rebuild found in D1, and the revision above which all revisions are this object's own. */
-export interface Adopted {
+/** The revision above which all are of this instance, and the highest below it that the run's row is known to have had. */
+export interface Known {
   readonly runRevision: number;
   readonly base: number;
 }
 
 /** How far D1 may run ahead of the watermark on record before a commit takes it along. */
-const WATERMARK_STRIDE = 16;
+const WATERMARK_STRIDE = 256;
+
+/** Of steps in memory. A step with a longer result is committed, and read from storage. */
+const KEPT_RESULT = 4_096;
+const KEPT_STEPS = 1_000;
+
+/** What may be deferred at once. */
+const DEFERRED_STEPS = 256;
 
 export class RunCache {
-  readonly #storage: SyncStorage;
-  readonly #runId: string;
-  #exists: boolean;
-  #run: (RunState & Revised) | null = null;
+  readonly #tables: RunTables;
+  #run: Run | null = null;
   #revision = 0;
-  /** R16: begins that no commit has taken along yet. */
-  readonly #unsaved = new Map<number, StepState & Revised>();
+  /** R16: begins that nothing has taken along yet, and that D1 is not told of. */
+  readonly #begun = new Map<number, Step>();
+  /** Steps that storage lacks, and others that D1 may lack, so that they need not be read for it. */
+  readonly #recent = new Map<number, Step>();
+  readonly #deferred = new Set<number>();
+  #runIsDeferred = false;
+  #deferredSince = Infinity;
+  /** Whether D1 may hold what storage lacks: as storage has it, and as the next transaction says. */
+  #mayTrail = false;
+  #willTrail = false;
   readonly #dirty = new DirtyRows();
   /** D1 holds every revision up to here; and what storage says of that. */
   #recordedRevision = 0;
   #savedWatermark = 0;
-  #adopted: Adopted = { runRevision: 0, base: 0 };
+  #known: Known = { runRevision: 0, base: 0 };
+  /** The run's revision that a rebuild found in D1. */
+  #adoptedRevision = 0;
   #isOnRecord = false;
   #madeAt = 0;
   /** What storage says of since when the run's row is dirty. */
@@ -63,18 +76,15 @@ export class RunCache {
 
   /** Loads what the object's storage holds. */
   constructor(storage: SyncStorage, runId: string) {
-    this.#storage = storage;
-    this.#runId = runId;
-    this.#exists = schemaVersion(storage) > 0;
-    if (!this.#exists) return;
-    migrate(storage);
+    this.#tables = new RunTables(storage, runId);
+    if (!this.#tables.exist) return;
     this.#loadRun();
     this.#loadDirty();
   }
 
   /** Whether storage holds anything. */
   get exists(): boolean {
-    return this.#exists;
+    return this.#tables.exist;
   }
 
   /** Counts how often the cache was emptied: whoever awaited something looks whether it still stands. */
@@ -82,17 +92,17 @@ export class RunCache {
     return this.#epoch;
   }
 
-  get run(): (RunState & Revised) | null {
+  get run(): Run | null {
     return this.#run;
   }
 
-  get adopted(): Adopted {
-    return this.#adopted;
+  get known(): Known {
+    return this.#known;
   }
 
   /** Whether the run is as a rebuild found it in D1. */
   get isAdopted(): boolean {
-    return this.#run !== null && this.#run.revision <= this.#adopted.runRevision;
+    return this.#run !== null && this.#run.revision <= this.#adoptedRevision;
   }
 
   /** Whether D1 is known to have held the run's row: if it is gone from there, it was deleted. */
@@ -110,6 +120,18 @@ export class RunCache {
     return this.#revision;
   }
 
+  /** Of the latest change before which there is none that D1 is not told of yet. */
+  get tellableRevision(): number {
+    let lowest = this.#revision + 1;
+    for (const { revision } of this.#begun.values()) lowest = Math.min(lowest, revision);
+    return lowest - 1;
+  }
+
+  /** Whether D1 may hold changes that storage lost with the last instance of this object. */
+  get mayTrail(): boolean {
+    return this.#mayTrail;
+  }
+
   get dirty(): HeldRows & Pick<DirtyRows, "size" | "runSince"> {
     return this.#dirty;
   }
@@ -119,7 +141,25 @@ export class RunCache {
   }
 
   get hasUnsaved(): boolean {
-    return this.#unsaved.size > 0;
+    return this.#begun.size > 0 || this.#deferred.size > 0 || this.#runIsDeferred;
+  }
+
+  /** Epoch milliseconds: of the first begin that is in memory alone; Infinity where there is none. */
+  get begunSince(): number {
+    let since = Infinity;
+    for (const { startedAt } of this.#begun.values()) since = Math.min(since, startedAt);
+    return since;
+  }
+
+  /** Epoch milliseconds: since when changes that were deferred are in memory alone; Infinity where there are none. */
+  get deferredSince(): number {
+    return this.#deferredSince;
+  }
+
+  /** A run that has ended, and that D1 holds all of, before storage was made for it: none is needed any more. */
+  get needsNoStorage(): boolean {
+    const hasEnded = this.#run !== null && this.#run.completedAt !== null;
+    return !this.exists && hasEnded && !this.isDirty && this.#begun.size === 0;
   }
 
   slice(request: Request): Slice {
@@ -134,84 +174,154 @@ export class RunCache {
   /** Takes a begin into memory; the next commit saves it. */
   applyLazily(step: StepState): void {
     this.#revision += 1;
-    this.#unsaved.set(step.stepIndex, { ...step, revision: this.#revision });
+    this.#begun.set(step.stepIndex, { ...step, revision: this.#revision });
   }
 
-  /** Persists a change, its chunks, and what was begun lazily, in one transaction. `record: false` for what D1 need not know. */
-  commit(change: Change, now: number, chunks: readonly Chunk[] = [], { record = true } = {}): void {
+  /**
+   * Whether a change may be deferred. Not one of who holds the run, once there is storage: that is asked without D1. Nor an
+   * event, of which D1 keeps the first that comes; nor what is long, or drops steps.
+   */
+  mayDefer({ run, step, event, dropFrom }: Change): boolean {
+    if (event || dropFrom !== undefined || this.#deferred.size >= DEFERRED_STEPS) return false;
+    if (step && !isSmall(step.result)) return false;
+    if (!this.exists) return true;
+    return this.#mayTrail && (run === undefined || (this.#run !== null && isHeldAlike(run, this.#run)));
+  }
+
+  /** Takes a change into memory. Nobody may be told of it before D1 holds it. */
+  defer({ run, step }: Change, now: number): void {
+    this.#revision += 1;
+    const revision = this.#revision;
+    this.#willTrail = true;
+    this.#deferredSince = Math.min(this.#deferredSince, now);
+    if (run) {
+      this.#run = { ...run, revision };
+      this.#runIsDeferred = true;
+    }
+    if (step) {
+      this.#begun.delete(step.stepIndex);
+      this.#recent.set(step.stepIndex, { ...step, revision });
+      this.#deferred.add(step.stepIndex);
+    }
+    this.#dirty.noteChange({ ...(run && { run }), ...(step && { step }) }, revision, now);
+  }
+
+  /**
+   * Persists a change, its chunks, and all that is in memory alone, in one transaction. `mayTrail`: from now on, changes may
+   * be deferred.
+   */
+  commit(
+    change: Change,
+    now: number,
+    { chunks = [], mayTrail = false }: { chunks?: readonly Chunk[]; mayTrail?: boolean } = {},
+  ): void {
     const revision = this.#revision + 1;
-    const dropped = this.#droppedBy(change);
-    const begun = [...this.#unsaved.values()].filter(
-      ({ stepIndex }) => stepIndex !== change.step?.stepIndex && stepIndex < (change.dropFrom ?? Infinity),
+    const run = change.run && { ...change.run, revision };
+    const step = change.step && { ...change.step, revision };
+    const dropped = droppedBy(change);
+    if (mayTrail) this.#willTrail = true;
+    const isOutdone = ({ stepIndex }: Step): boolean =>
+      stepIndex === step?.stepIndex || stepIndex >= (dropped?.from ?? Infinity);
+    this.#save(
+      {
+        before: () => {
+          for (const chunk of chunks) this.#tables.saveChunk(chunk);
+        },
+        run: run ?? null,
+        isOutdone,
+      },
+      () => {
+        if (dropped) this.#drop(dropped);
+        if (step) this.#tables.saveStep(step);
+        if (change.event) this.#tables.saveEvents([{ ...change.event, revision }]);
+      },
     );
-    const mark = this.#recordedRevision >= this.#savedWatermark + WATERMARK_STRIDE;
-    this.#write(() => {
-      for (const chunk of chunks) this.#saveChunk(chunk);
-      this.#saveSteps(begun);
-      if (change.run) this.#saveRun({ ...change.run, revision });
-      if (dropped) this.#dropSteps(dropped);
-      if (change.step) this.#saveSteps([{ ...change.step, revision }]);
-      if (change.event) this.#saveEvents([{ ...change.event, revision }]);
-      if (mark) writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
-    });
-    if (mark) this.#savedWatermark = this.#recordedRevision;
     this.#revision = revision;
-    this.#unsaved.clear();
-    for (const step of begun) this.#dirty.noteStep(step.stepIndex, step.revision);
-    if (change.run) this.#run = { ...change.run, revision };
-    if (dropped) this.#dirty.noteDropped(dropped);
-    if (record) this.#dirty.noteChange(change, revision, now);
+    if (run) this.#run = run;
+    if (dropped) this.#forgetSteps(dropped);
+    this.#dirty.noteChange(change, revision, now);
+    if (step) this.#keep(step);
   }
 
-  /** Saves begins that are in memory alone. */
+  /** Saves a renewed lease. No revision: D1 does not hear of it. */
+  renew(run: RunState): void {
+    if (this.#run === null) throw new Error("there is no run to renew");
+    if (this.exists) this.#tables.saveLease(run);
+    this.#run = { ...run, revision: this.#run.revision };
+  }
+
+  /** Saves what is in memory alone. */
   saveUnsaved(): void {
-    const begun = [...this.#unsaved.values()];
-    if (begun.length === 0) return;
-    this.#write(() => this.#saveSteps(begun));
-    this.#unsaved.clear();
-    for (const step of begun) this.#dirty.noteStep(step.stepIndex, step.revision);
+    if (this.hasUnsaved) this.#save();
   }
 
   /** Takes over rows from D1, as recorded. The run's row goes in last, with `finishAdopting`, and makes them count. */
-  adopt(rows: { steps?: (StepState & Revised)[]; events?: (EventState & Revised)[] }): void {
+  adopt(rows: { steps?: Step[]; events?: Event[] }): void {
     const { steps = [], events = [] } = rows;
     this.#write(() => {
-      this.#saveSteps(steps);
-      this.#saveEvents(events);
+      for (const step of steps) this.#tables.saveStep(step);
+      this.#tables.saveEvents(events);
     });
     for (const { revision } of [...steps, ...events]) this.#revision = Math.max(this.#revision, revision);
   }
 
   /** Ends a rebuild. `run` is null when D1 knows of events alone, or of nothing. */
-  finishAdopting(run: (RunState & Revised) | null, now: number): void {
+  finishAdopting(run: Run | null, now: number): void {
     this.#madeAt = now;
     if (run === null && this.#revision === 0) return;
-    const runRevision = run?.revision ?? 0;
-    const base = Math.max(this.#revision, runRevision) + REBUILD_GAP;
-    this.#revision = base;
+    const base = Math.max(this.#revision, run?.revision ?? 0) + REBUILD_GAP;
     if (!this.isDirty) this.#recordedRevision = base;
+    const adoptedRevision = run?.revision ?? 0;
     this.#write(() => {
-      if (run) this.#saveRun(run);
-      writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision);
-      writeMeta(this.#storage.sql, "adopted_run_revision", runRevision);
-      writeMeta(this.#storage.sql, "base_revision", base);
-      writeMeta(this.#storage.sql, "made_at", now);
+      if (run) this.#tables.saveRun(run);
+      this.#tables.setMeta("recorded_revision", this.#recordedRevision);
+      this.#tables.setMeta("made_at", now);
+      this.#tables.setMeta("adopted_run_revision", adoptedRevision);
+      this.#setKnown({ runRevision: adoptedRevision, base });
     });
-    this.#adopted = { runRevision, base };
+    this.#adoptedRevision = adoptedRevision;
+    this.#revision = base;
     this.#isOnRecord = run !== null;
     this.#savedWatermark = this.#recordedRevision;
     if (run) this.#run = run;
   }
 
+  /**
+   * Takes over what D1 holds beyond storage, of the same claim: what the last instance deferred and did not save. `recorded`:
+   * the highest revisions in D1, of all rows and of the run's. Who holds the run stays as storage has it, for that was never
+   * deferred.
+   */
+  catchUp(
+    steps: readonly Step[],
+    run: Run | null,
+    recorded: { readonly revision: number; readonly runRevision: number },
+  ): void {
+    const held = this.#run;
+    if (held === null) throw new Error("there is no run to catch up with");
+    const { leaseMs, leaseExpiresAt } = held;
+    const newer = run !== null && run.revision > held.revision ? { ...run, leaseMs, leaseExpiresAt } : null;
+    const base = Math.max(this.#revision, recorded.revision) + REBUILD_GAP;
+    this.#write(() => {
+      for (const step of steps) this.#tables.saveStep(step);
+      if (newer) this.#tables.saveRun(newer);
+      this.#setKnown({ runRevision: Math.max(held.revision, recorded.runRevision), base });
+    });
+    this.#revision = base;
+    this.#run = newer ?? held;
+  }
+
   /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
   markRecorded(held: HeldRows, readAt: number): void {
     if (held.dropped !== null && held.dropped === this.#dirty.dropped) {
-      this.#write(() => deleteMeta(this.#storage.sql, "dropped_from", "dropped_below_fence"));
+      this.#write(() => this.#tables.deleteMeta("dropped_from", "dropped_below_fence"));
     }
     this.#dirty.settle(held, readAt);
+    for (const stepIndex of held.steps.keys()) {
+      if (!this.#deferred.has(stepIndex) && !this.#dirty.steps.has(stepIndex)) this.#recent.delete(stepIndex);
+    }
     if (held.run !== null) this.#isOnRecord = true;
     if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
-    this.#write(() => deleteMeta(this.#storage.sql, "run_dirty_since"));
+    this.#write(() => this.#tables.deleteMeta("run_dirty_since"));
     this.#savedRunSince = null;
   }
 
@@ -225,7 +335,7 @@ export class RunCache {
     this.#dirty.noteRun(run, now);
     const since = this.#dirty.runSince;
     if (since === null || since === this.#savedRunSince) return;
-    this.#write(() => writeMeta(this.#storage.sql, "run_dirty_since", since));
+    this.#save({}, () => this.#tables.setMeta("run_dirty_since", since));
     this.#savedRunSince = since;
   }
 
@@ -244,17 +354,10 @@ export class RunCache {
       .filter((event) => event !== null);
     const refs = kept.flatMap(({ payload }) => ("ref" in payload ? [payload.ref] : []));
     this.#write(() => {
-      const { sql } = this.#storage;
-      sql.exec("DELETE FROM durable_runs");
-      sql.exec("DELETE FROM durable_steps");
-      sql.exec(
-        "DELETE FROM durable_chunks WHERE ref NOT IN (SELECT value FROM json_each(?1))",
-        JSON.stringify(refs),
-      );
-      sql.exec("DELETE FROM durable_events");
-      this.#saveEvents(kept);
-      deleteMeta(sql, "dropped_from", "dropped_below_fence", "run_dirty_since");
-      writeMeta(sql, "base_revision", this.#revision);
+      this.#tables.clear(refs);
+      this.#tables.saveEvents(kept);
+      this.#tables.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since");
+      this.#tables.setMeta("base_revision", this.#revision);
     });
     this.#epoch += 1;
     this.#dirty.clearClaimed();
@@ -264,153 +367,187 @@ export class RunCache {
   /** Forgets what is in memory, after storage was deleted. */
   forget(): void {
     this.#epoch += 1;
-    this.#exists = false;
+    this.#tables.forget();
     this.#revision = 0;
     this.#recordedRevision = 0;
     this.#savedWatermark = 0;
+    this.#mayTrail = false;
+    this.#willTrail = false;
     this.#dirty.clear();
     this.#forgetRun();
   }
 
-  step(stepIndex: number): (StepState & Revised) | null {
-    return this.#unsaved.get(stepIndex) ?? this.savedStep(stepIndex);
+  step(stepIndex: number): Step | null {
+    return this.#begun.get(stepIndex) ?? this.tellableStep(stepIndex);
   }
 
-  /** As storage has it: what D1 may be told. */
-  savedStep(stepIndex: number): (StepState & Revised) | null {
-    if (!this.#exists) return null;
-    const [row] = this.#storage.sql.exec<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex).toArray();
-    return row ? fromStepRow(row) : null;
+  /** What D1 may be told. */
+  tellableStep(stepIndex: number): Step | null {
+    return this.#recent.get(stepIndex) ?? this.#tables.step(stepIndex);
   }
 
-  event(key: string): (EventState & Revised) | null {
-    if (!this.#exists) return null;
-    const [row] = this.#storage.sql.exec<EventRow>(statements.SELECT_EVENT, this.#runId, key).toArray();
-    return row ? { ...fromEventRow(row), revision: Number(row.revision) } : null;
+  event(key: string): Event | null {
+    return this.#tables.event(key);
   }
 
   stepCount(): number {
-    const saved = this.#exists
-      ? this.#storage.sql
-          .exec<{ n: number }>("SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1", this.#runId)
-          .one().n
-      : 0;
-    const fresh = [...this.#unsaved.keys()].filter((stepIndex) => this.savedStep(stepIndex) === null);
-    return saved + fresh.length;
+    const unsaved = new Set([...this.#begun.keys(), ...this.#deferred]);
+    const fresh = [...unsaved].filter((stepIndex) => this.#tables.step(stepIndex) === null);
+    return this.#tables.stepCount() + fresh.length;
   }
 
   page(from: number): StepPage {
-    if (!this.#exists) return { steps: [], next: null };
-    this.saveUnsaved();
-    const rows = this.#storage.sql
-      .exec<StepRow & { last_index: number }>(statements.SELECT_STEPS, this.#runId, from)
-      .toArray();
-    const steps = rows.map(fromStepRow);
-    const last = steps.at(-1)?.stepIndex;
-    return { steps, next: last !== undefined && last < Number(rows[0]?.last_index) ? last + 1 : null };
+    if (!this.exists) return { steps: this.#inMemory(from), next: null };
+    if (this.#begun.size > 0 || this.#deferred.size > 0) this.saveUnsaved();
+    return this.#tables.page(from);
   }
 
   /** Chunks `first` to before `end` of a body, or `null` where they are not here: after a rebuild, D1 alone has them. */
   chunks(ref: string, first: number, end: number): string[] | null {
-    if (!this.#exists) return null;
-    const rows = this.#storage.sql
-      .exec<{ text: string }>(statements.SELECT_CHUNKS, this.#runId, ref, first, end - 1)
-      .toArray();
-    return rows.length === end - first ? rows.map((row) => row.text) : null;
+    return this.#tables.chunks(ref, first, end);
   }
 
   /** Puts on record how far D1 has come, so that a restart sends less again. */
   saveWatermark(): void {
-    if (!this.#exists || this.#savedWatermark === this.#recordedRevision) return;
-    this.#write(() => writeMeta(this.#storage.sql, "recorded_revision", this.#recordedRevision));
-    this.#savedWatermark = this.#recordedRevision;
+    if (this.exists && this.#savedWatermark !== this.#recordedRevision) this.#save({ mark: true });
+  }
+
+  /** All that is in memory alone, and what comes along, in one transaction: storage leaves no revision out. */
+  #save(
+    {
+      before = () => {},
+      run = null,
+      isOutdone = () => false,
+      mark = this.#recordedRevision >= this.#savedWatermark + WATERMARK_STRIDE,
+    }: { before?: () => void; run?: Run | null; isOutdone?: (step: Step) => boolean; mark?: boolean } = {},
+    after: () => void = () => {},
+  ): void {
+    const begun = [...this.#begun.values()].filter((step) => !isOutdone(step));
+    const deferred = [...this.#deferred].flatMap((stepIndex) => this.#recent.get(stepIndex) ?? []);
+    const changedRun = run ?? (this.#runIsDeferred ? this.#run : null);
+    this.#write(() => {
+      before();
+      for (const step of deferred) if (!isOutdone(step)) this.#tables.saveStep(step);
+      for (const step of begun) this.#tables.saveStep(step);
+      if (changedRun) this.#tables.saveRun(changedRun);
+      after();
+      if (mark) this.#tables.setMeta("recorded_revision", this.#recordedRevision);
+    });
+    if (mark) this.#savedWatermark = this.#recordedRevision;
+    this.#runIsDeferred = false;
+    this.#deferredSince = Infinity;
+    this.#deferred.clear();
+    for (const { stepIndex } of deferred) {
+      if (!this.#dirty.steps.has(stepIndex)) this.#recent.delete(stepIndex);
+    }
+    this.#begun.clear();
+    for (const step of begun) {
+      this.#dirty.noteStep(step.stepIndex, step.revision);
+      this.#keep(step);
+    }
+  }
+
+  #write(writes: () => void): void {
+    const isNew = !this.exists;
+    const trails = this.#willTrail && !this.#mayTrail;
+    this.#tables.write(() => {
+      if (isNew) this.#tables.setMeta("made_at", this.#madeAt);
+      if (trails) this.#tables.setMeta("may_trail", 1);
+      writes();
+    });
+    if (trails) this.#mayTrail = true;
+  }
+
+  #setKnown(known: Known): void {
+    this.#tables.setMeta("base_run_revision", known.runRevision);
+    this.#tables.setMeta("base_revision", known.base);
+    this.#known = known;
+  }
+
+  #drop(dropped: DroppedSteps): void {
+    this.#tables.dropSteps(dropped);
+    this.#tables.setMeta("dropped_from", dropped.from);
+    this.#tables.setMeta("dropped_below_fence", dropped.belowFence);
+  }
+
+  #forgetSteps(dropped: DroppedSteps): void {
+    this.#dirty.noteDropped(dropped);
+    for (const stepIndex of this.#recent.keys()) {
+      if (stepIndex >= dropped.from) this.#recent.delete(stepIndex);
+    }
+  }
+
+  /** A step that storage has and D1 lacks, where it is small. */
+  #keep(step: Step): void {
+    if (isSmall(step.result) && this.#recent.size < KEPT_STEPS) this.#recent.set(step.stepIndex, step);
+    else this.#recent.delete(step.stepIndex);
+  }
+
+  #inMemory(from: number): Step[] {
+    const steps = new Map([...this.#recent, ...this.#begun]).values();
+    return [...steps].filter(({ stepIndex }) => stepIndex >= from).sort((a, b) => a.stepIndex - b.stepIndex);
   }
 
   #forgetRun(): void {
     this.#run = null;
-    this.#unsaved.clear();
-    this.#adopted = { runRevision: 0, base: 0 };
+    this.#runIsDeferred = false;
+    this.#deferredSince = Infinity;
+    this.#begun.clear();
+    this.#recent.clear();
+    this.#deferred.clear();
+    this.#known = { runRevision: 0, base: 0 };
+    this.#adoptedRevision = 0;
     this.#isOnRecord = false;
     this.#savedRunSince = null;
   }
 
   #loadRun(): void {
-    const { sql } = this.#storage;
-    const [row] = sql.exec<RunRow>(statements.SELECT_RUN, this.#runId).toArray();
-    this.#run = row ? fromRunRow(row) : null;
-    const highest = sql.exec<{ revision: number }>(
-      `SELECT max(revision) AS revision FROM (
-        SELECT max(revision) AS revision FROM durable_runs UNION ALL
-        SELECT max(revision) FROM durable_steps UNION ALL SELECT max(revision) FROM durable_events)`,
-    );
-    this.#recordedRevision = readMeta(sql, "recorded_revision") ?? 0;
+    const tables = this.#tables;
+    this.#run = tables.run();
+    this.#recordedRevision = tables.meta("recorded_revision") ?? 0;
     this.#savedWatermark = this.#recordedRevision;
     this.#isOnRecord = this.#run !== null && this.#run.revision <= this.#recordedRevision;
-    this.#madeAt = readMeta(sql, "made_at") ?? 0;
-    const base = readMeta(sql, "base_revision") ?? 0;
-    this.#adopted = { runRevision: readMeta(sql, "adopted_run_revision") ?? 0, base };
-    this.#revision = Math.max(Number(highest.one().revision ?? 0), this.#recordedRevision, base);
+    this.#madeAt = tables.meta("made_at") ?? 0;
+    this.#mayTrail = tables.meta("may_trail") !== undefined;
+    const base = tables.meta("base_revision") ?? 0;
+    this.#adoptedRevision = tables.meta("adopted_run_revision") ?? 0;
+    this.#known = { runRevision: tables.meta("base_run_revision") ?? this.#adoptedRevision, base };
+    this.#revision = Math.max(tables.highestRevision(), this.#recordedRevision, base);
   }
 
   /** R13: after a restart, what lies above the watermark is taken for unrecorded. */
   #loadDirty(): void {
-    const { sql } = this.#storage;
+    const tables = this.#tables;
     const mark = this.#recordedRevision;
-    this.#savedRunSince = readMeta(sql, "run_dirty_since") ?? null;
+    this.#savedRunSince = tables.meta("run_dirty_since") ?? null;
     if (this.#run && this.#run.revision > mark) this.#dirty.noteRun(this.#run.revision, this.#savedRunSince);
-    const from = readMeta(sql, "dropped_from");
-    const belowFence = readMeta(sql, "dropped_below_fence");
+    const from = tables.meta("dropped_from");
+    const belowFence = tables.meta("dropped_below_fence");
     if (from !== undefined && belowFence !== undefined) this.#dirty.noteDropped({ from, belowFence });
-    const steps = sql.exec<{ step_index: number; revision: number }>(
-      "SELECT step_index, revision FROM durable_steps WHERE revision > ?1",
-      mark,
-    );
-    for (const row of steps) this.#dirty.noteStep(row.step_index, row.revision);
-    const events = sql.exec<{ key: string; revision: number }>(
-      "SELECT key, revision FROM durable_events WHERE revision > ?1",
-      mark,
-    );
-    for (const row of events) this.#dirty.noteEvent(row.key, row.revision);
+    for (const row of tables.stepsAbove(mark)) this.#dirty.noteStep(row.step_index, row.revision);
+    for (const row of tables.eventsAbove(mark)) this.#dirty.noteEvent(row.key, row.revision);
   }
+}
 
-  #droppedBy({ run, dropFrom }: Change): DroppedSteps | null {
-    if (run === undefined || dropFrom === undefined) return null;
-    return { from: dropFrom, belowFence: run.fence };
-  }
+function droppedBy({ run, dropFrom }: Change): DroppedSteps | null {
+  if (run === undefined || dropFrom === undefined) return null;
+  return { from: dropFrom, belowFence: run.fence };
+}
 
-  #dropSteps({ from, belowFence }: DroppedSteps): void {
-    const { sql } = this.#storage;
-    sql.exec(statements.DELETE_STEPS, this.#runId, from, belowFence);
-    writeMeta(sql, "dropped_from", from);
-    writeMeta(sql, "dropped_below_fence", belowFence);
-  }
+function isSmall(body: Body | null): boolean {
+  return body === null || "ref" in body || body.text.length <= KEPT_RESULT;
+}
 
-  #write(writes: () => void): void {
-    if (!this.#exists) {
-      migrate(this.#storage);
-      writeMeta(this.#storage.sql, "made_at", this.#madeAt);
-      this.#exists = true;
-    }
-    this.#storage.transactionSync(writes);
-  }
-
-  #saveRun(run: RunState & Revised): void {
-    this.#storage.sql.exec(statements.UPSERT_RUN, ...toRunRow(run, run.revision));
-  }
-
-  #saveSteps(steps: readonly (StepState & Revised)[]): void {
-    for (const { json } of inParams(steps, (step) => toStepRow(this.#runId, step, step.revision))) {
-      this.#storage.sql.exec(statements.UPSERT_STEPS, json);
-    }
-  }
-
-  #saveEvents(events: readonly (EventState & Revised)[]): void {
-    for (const { json } of inParams(events, (event) => toEventRow(this.#runId, event, event.revision))) {
-      this.#storage.sql.exec(statements.INSERT_EVENTS, json);
-    }
-  }
-
-  #saveChunk({ ref, chunk, text }: Chunk): void {
-    this.#storage.sql.exec(statements.INSERT_CHUNK, this.#runId, ref, chunk, text);
-  }
+/** Whether two states of a run differ in what it waits for at most. */
+function isHeldAlike(a: RunState, b: RunState): boolean {
+  return (
+    a.fence === b.fence &&
+    a.status === b.status &&
+    a.claimRequestId === b.claimRequestId &&
+    a.leaseMs === b.leaseMs &&
+    a.leaseExpiresAt === b.leaseExpiresAt &&
+    a.completedAt === b.completedAt &&
+    a.interventions === b.interventions &&
+    a.forkedFrom === b.forkedFrom
+  );
 }

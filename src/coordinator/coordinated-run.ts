@@ -33,10 +33,12 @@ import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
 import { eventTopic, LEASE_TOPIC, Waiters } from "../stores/waiters.ts";
 import { answerOf, viewOf } from "./answers.ts";
 import { RunCache } from "./cache.ts";
+import { Gathering } from "./gathering.ts";
 import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
+import type { RecorderInput } from "./recorder.ts";
 import { CacheEmptiedError, Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
@@ -49,6 +51,8 @@ export interface CoordinatorTimes {
   recordDeadlineMs: number;
   /** How long a change may wait for others to share its commit or its flush. Default 100. */
   gatherMs: number;
+  /** How long a change that D1 holds may wait to be saved in the object as well. Default 1,000. */
+  deferMs: number;
   /** How long the object stays after the run has ended and D1 holds it all. Default 3,600,000. */
   retainMs: number;
 }
@@ -59,6 +63,8 @@ export interface CoordinatedRunInput {
   readonly db: D1DatabaseLike;
   readonly clock: Clock;
   readonly times: CoordinatorTimes;
+  /** Where small changes go to D1 together with those of other runs; absent: this object goes by itself. */
+  readonly group?: RecorderInput["group"];
   /** Sees to it that `onAlarm` is called after `delayMs`. An earlier call stands. */
   readonly arm: (delayMs: number) => void;
 }
@@ -76,14 +82,24 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #recorder: Recorder;
   readonly #readiness: Readiness;
   readonly #waiters = new Waiters();
-  #gathering = false;
+  readonly #gathering: Gathering;
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
     const { runId, storage, db, clock, times } = input;
     this.#cache = new RunCache(storage, runId);
     this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs };
-    this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
+    this.#recorder = new Recorder({ ...this.#record, cache: this.#cache, group: input.group });
+    this.#gathering = new Gathering({
+      cache: this.#cache,
+      clock,
+      gatherMs: times.gatherMs,
+      deferMs: times.deferMs,
+      sendingSince: () => this.#recorder.sendingSince,
+      hasFailed: () => this.#recorder.failures > 0,
+      flush: () => this.#flush(),
+      onSaved: () => this.#arm(),
+    });
     this.#readiness = new Readiness({
       cache: this.#cache,
       record: this.#record,
@@ -190,6 +206,7 @@ export class CoordinatedRun implements CoordinatorReads {
   async onAlarm(): Promise<void> {
     try {
       if (this.#cache.run !== null) await this.#noteLapse();
+      this.#cache.saveUnsaved();
       if (this.#hasWork()) await this.#flush();
       // What is being loaded is wanted.
       if (!this.#readiness.isLoading && mayGo(this.#standing())) return this.#readiness.remove();
@@ -242,8 +259,12 @@ export class CoordinatedRun implements CoordinatorReads {
     const { change, reply } = decision;
     if (change.step && mayLieInMemory(request, change)) {
       this.#cache.applyLazily(change.step);
+    } else if (change.run && request.op === "renew") {
+      this.#cache.renew(change.run);
     } else if (change.run || change.step || change.event) {
-      this.#cache.commit(change, now, chunks, { record: request.op !== "renew" });
+      const waitsForD1 = ack === "record" && isRecorded(request, reply);
+      if (waitsForD1 && chunks.length === 0 && this.#cache.mayDefer(change)) this.#cache.defer(change, now);
+      else this.#cache.commit(change, now, { chunks, mayTrail: ack === "record" });
       if (change.run) this.#waiters.wake(LEASE_TOPIC);
       if (change.event) this.#waiters.wake(eventTopic(change.event.key));
       // Now it is known whose the run is, those who are bound to its project may be told of earlier events.
@@ -251,7 +272,7 @@ export class CoordinatedRun implements CoordinatorReads {
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
-    this.#gather();
+    this.#gathering.start();
     if (ack === "record" && isRecorded(request, reply)) await this.#recorded(this.#cache.revision);
     return { ok: true, value };
   }
@@ -294,20 +315,6 @@ export class CoordinatedRun implements CoordinatorReads {
     }
   }
 
-  /** Saves lazy begins, and brings what is dirty to D1, after the time in which others may join. */
-  #gather(): void {
-    if (this.#gathering || !this.#hasWork()) return;
-    this.#gathering = true;
-    const later = async (): Promise<void> => {
-      await this.#input.clock.sleep(this.#input.times.gatherMs);
-      this.#gathering = false;
-      this.#cache.saveUnsaved();
-      if (this.#hasWork()) await this.#flush();
-    };
-    // A flush that fails has armed the alarm, which tries again.
-    later().catch(() => {});
-  }
-
   #hasWork(): boolean {
     return this.#cache.hasUnsaved || this.#cache.isDirty;
   }
@@ -336,9 +343,9 @@ export class CoordinatedRun implements CoordinatorReads {
     return {
       now: this.#now(),
       run: this.#cache.run,
-      exists: this.#cache.exists || this.#cache.hasUnsaved,
+      exists: this.#cache.exists,
       hasWork: this.#hasWork(),
-      failures: this.#recorder.failures,
+      failures: Math.max(this.#recorder.failures, this.#readiness.failures),
       isAdopted: this.#cache.isAdopted,
       madeAt: this.#cache.madeAt,
       retainMs: times.retainMs,

@@ -2,8 +2,8 @@
  * Whether a coordinator's cache may answer, and how it comes to that (R17).
  *
  * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared with
- * D1, once in the life of this instance, for its storage may have been restored to an older state. Heartbeats do not wait
- * for the comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
+ * D1, once in the life of this instance, for its storage may have been restored to an older state, or trail behind what was
+ * deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Op } from "../ledger/requests.ts";
@@ -27,6 +27,7 @@ export class Readiness {
   #compared = false;
   #loading: Promise<void> | undefined;
   #comparing: Promise<void> | undefined;
+  #failures = 0;
 
   constructor(input: ReadinessInput) {
     this.#input = input;
@@ -37,9 +38,14 @@ export class Readiness {
     return this.#loading !== undefined;
   }
 
+  /** Comparisons that failed in a row. */
+  get failures(): number {
+    return this.#failures;
+  }
+
   isReady(op: Op | "read"): boolean {
     if (this.#loading !== undefined || !this.#loaded) return false;
-    return this.#compared || op === "renew" || op === "read";
+    return this.#compared || op === "renew" || (op === "read" && !this.#input.cache.mayTrail);
   }
 
   /** Takes the next step towards being ready. Rejects with `store_unavailable` when D1 is needed and cannot answer. */
@@ -91,15 +97,20 @@ export class Readiness {
     onRebuilt();
   }
 
-  /** D1 out of reach is no reason to stop: the cache is at least as new as D1, unless storage was restored. */
+  /**
+   * D1 out of reach is no reason to stop where storage holds all that was acknowledged: then it is at least as new as D1,
+   * unless it was restored.
+   */
   async #compare(): Promise<void> {
     const { cache, record } = this.#input;
     const { epoch } = cache;
     const ahead = await recordIsAhead(cache, record).catch((error: unknown) => {
-      if (error instanceof DurableStoreUnavailableError) return false;
+      this.#failures += 1;
+      if (error instanceof DurableStoreUnavailableError && !cache.mayTrail) return false;
       throw error;
     });
     if (cache.epoch !== epoch) return;
+    this.#failures = 0;
     this.#compared = true;
     if (ahead) this.discard();
   }

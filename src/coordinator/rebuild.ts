@@ -1,20 +1,28 @@
 /**
- * From D1 back into an empty cache (R17). Inline bodies come along, page by page; large ones stay in D1 and are read
+ * From D1 back into an empty cache, and into one that trails behind it (R17). Inline bodies come along, page by page; large ones stay in D1 and are read
  * through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
-import type { RunState } from "../ledger/state.ts";
+import type { RunState, StepState } from "../ledger/state.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { runBatch } from "../stores/d1/database.ts";
 import { joinChunks } from "../stores/sql/bodies.ts";
-import type { EventRow, RunRow, StepRow } from "../stores/sql/rows.ts";
-import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow } from "../stores/sql/rows.ts";
+import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
+import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } from "../stores/sql/rows.ts";
 import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
 import type { RunCache } from "./cache.ts";
 
 /** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
 const SELECT_EVENTS = `
 SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 15`;
+
+/** ?1: run id, ?2: a position, ?3: a revision. At most about 4 MB. */
+const SELECT_LATER_STEPS = `
+SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps
+WHERE run_id = ?1 AND step_index > ?2 AND revision > ?3 ORDER BY step_index LIMIT 15`;
+
+/** More than an object defers at once, unless its storage was restored. */
+const MAX_LATER_STEPS = 600;
 
 /** ?1: run id. */
 const SELECT_HEAD = `
@@ -66,25 +74,64 @@ function withLease<R extends RunState>(run: R, now: number): R {
   return run.leaseExpiresAt === null ? run : { ...run, leaseExpiresAt: now + run.leaseMs };
 }
 
-/** R17: whether D1 stands above the cache, or has let its run go, so that the cache is to be thrown away. */
+interface Head {
+  readonly manifest_hash: string;
+  readonly created_at: number;
+  readonly fence: number;
+  readonly claim_request_id: string;
+  readonly run_revision: number;
+  readonly revision: number;
+}
+
+/**
+ * R17: compares the cache with D1, and catches up with it where storage may trail. Answers whether D1 stands above the
+ * cache, or has let its run go, so that the cache is to be thrown away. Throws `store_unavailable`, having changed nothing.
+ */
 export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
+  const { epoch } = cache;
   const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
-  const [head] = (rows ?? []) as {
-    manifest_hash: string;
-    created_at: number;
-    fence: number;
-    claim_request_id: string;
-    run_revision: number;
-    revision: number;
-  }[];
+  const [head] = (rows ?? []) as Head[];
   if (head === undefined) return cache.isOnRecord;
-  const { runRevision, base } = cache.adopted;
-  if (head.run_revision > runRevision && head.run_revision <= base) return true;
-  const { run } = cache;
+  if (isOfAnother(head, cache)) return true;
+  if (!cache.mayTrail) return isLater(head, cache);
+  const later = head.revision > cache.revision ? await laterRows(cache, input) : { steps: [], run: null };
+  if (later === null) return true;
+  const recorded = { revision: head.revision, runRevision: head.run_revision };
+  if (cache.epoch === epoch) cache.catchUp(later.steps, later.run, recorded);
+  return false;
+}
+
+/** Another run, another claim as late or later, or a change that was made by nobody known here. */
+function isOfAnother(head: Head, { run, known }: RunCache): boolean {
+  if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
   if (run === null || head.manifest_hash !== run.manifestHash || head.created_at !== run.createdAt)
     return true;
-  if (head.fence !== run.fence) return head.fence > run.fence;
-  return head.claim_request_id !== run.claimRequestId || head.revision > cache.revision;
+  return head.fence > run.fence || (head.fence === run.fence && head.claim_request_id !== run.claimRequestId);
+}
+
+/** Of the same claim: the object's storage was restored to an earlier state. */
+function isLater(head: Head, { run, revision }: RunCache): boolean {
+  return head.fence === run?.fence && head.revision > revision;
+}
+
+/** What D1 holds above the cache's revision; `null` where that is more than can have been deferred. */
+async function laterRows(
+  { revision, run }: RunCache,
+  input: RecordInput,
+): Promise<{ steps: (StepState & Revised)[]; run: (RunState & Revised) | null } | null> {
+  const [runs] = await query(input, [[SELECT_RUN, input.runId]]);
+  const [row] = (runs ?? []) as RunRow[];
+  const steps: (StepState & Revised)[] = [];
+  for (let last = -1; ;) {
+    const [rows] = await query(input, [[SELECT_LATER_STEPS, input.runId, last, revision]]);
+    const page = ((rows ?? []) as StepRow[]).map(fromStepRow);
+    if (page.length === 0) break;
+    steps.push(...page);
+    last = page.at(-1)?.stepIndex ?? last;
+    if (steps.length > MAX_LATER_STEPS) return null;
+  }
+  const recorded = row === undefined ? null : fromRunRow(row);
+  return { steps, run: recorded?.fence === run?.fence ? recorded : null };
 }
 
 /** Chunks `first` to before `end` of a body, from D1, joined. */

@@ -2,41 +2,35 @@
  * The recorder: brings a coordinator's changes to D1 (R10, R12, R13, R15).
  *
  * One flush at a time; what accumulates meanwhile goes into the next. A flush is a few batches of constant statements
- * with rows in bulk, each read from storage when it is sent, each safe to repeat and to come late. Batches with the run's rows are
+ * with rows in bulk, each read when it is sent, each safe to repeat and to come late. Batches with the run's rows are
  * guarded by its claim; events need no claim, so they go first and alone. What D1 holds is marked batch by batch, and
  * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
  * depends on whether it was.
  */
 import type { Clock } from "../contract/clock.ts";
+import { withDeadline } from "../contract/clock.ts";
+import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Body } from "../ledger/state.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, STALE, StaleSliceError } from "../stores/d1/database.ts";
 import { chunkCount } from "../stores/sql/bodies.ts";
-import { dueAt } from "../stores/sql/due.ts";
 import { inParams, PARAM_BYTES } from "../stores/sql/params.ts";
 import type { Cell } from "../stores/sql/rows.ts";
-import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
+import { SELECT_REFUSED } from "../stores/sql/grouped.ts";
+import { toEventRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
 import * as sql from "../stores/sql/statements.ts";
 import type { RunCache } from "./cache.ts";
 import type { HeldRows } from "./dirty.ts";
+import type { RecordAnswer, RecordEntry } from "./record-entry.ts";
+import { entryOf, guardOf, recordedRow } from "./record-entry.ts";
 
 const BATCH_BYTES = 4 * PARAM_BYTES;
 
 /** Chunks of a batch: about 2 MB. */
 const CHUNKS_A_BATCH = 2;
 
-/**
- * ?1: run id, ?2: fence, ?3: the request that claimed under it, ?4: the latest revision, ?5 and ?6: what this object
- * found in D1, and where its own revisions begin, ?7 and ?8: manifest hash and creation, ?9: 1 if D1 has held the run, else 0.
- * Fires when D1 knows of another claim, later or as late, of a change to the run that this object never made, or of another
- * run under this id; or when it has let the run go.
- */
-const GUARD_CLAIM = `
-SELECT CASE coalesce((
-  SELECT fence > ?2 OR (fence = ?2 AND claim_request_id <> ?3) OR revision > ?4 OR (revision > ?5 AND revision <= ?6)
-    OR manifest_hash <> ?7 OR created_at <> ?8
-  FROM durable_runs WHERE run_id = ?1
-), ?9) WHEN 1 THEN ${STALE} ELSE 1 END`;
+/** ?1: one guard, as a JSON array of one row. Aborts the batch if it refuses. */
+const GUARD_CLAIM = `SELECT CASE WHEN EXISTS (${SELECT_REFUSED}) THEN ${STALE} ELSE 1 END`;
 
 /** ?1: run id, ?2: fence, ?3: revision. Of what was recorded late, once something after it was not. */
 const CLEAR_LAG = `
@@ -50,8 +44,10 @@ export interface RecorderInput {
   readonly db: D1DatabaseLike;
   readonly cache: RunCache;
   readonly clock: Clock;
-  /** For one call to D1. */
+  /** For one call to D1, or to a recorder object. */
   readonly deadlineMs: number;
+  /** Where small changes of many runs go to D1 together; absent: each object goes by itself. */
+  readonly group?: ((entry: RecordEntry) => Promise<RecordAnswer>) | undefined;
 }
 
 /** What was to be recorded is no longer in the cache: D1 knew better. */
@@ -83,6 +79,7 @@ export class Recorder {
   #following: { readonly epoch: number; readonly flush: Promise<void> } | undefined;
   #recordedThrough = 0;
   #failures = 0;
+  #sendingSince = Infinity;
   /** The latest version of the run's row, if it was recorded late and nothing has been recorded in time since. */
   #late: { readonly fence: number; readonly revision: number } | undefined;
   /** Large bodies that D1 holds, as far as this instance knows. */
@@ -94,12 +91,17 @@ export class Recorder {
 
   /** Every change up to this revision is in D1. */
   get recordedThrough(): number {
-    return this.#input.cache.isDirty ? this.#recordedThrough : this.#input.cache.revision;
+    return this.#input.cache.isDirty ? this.#recordedThrough : this.#input.cache.tellableRevision;
   }
 
   /** Flushes that failed since one succeeded. */
   get failures(): number {
     return this.#failures;
+  }
+
+  /** Epoch milliseconds: when the flush that is under way began; Infinity where there is none. */
+  get sendingSince(): number {
+    return this.#sendingSince;
   }
 
   /**
@@ -139,6 +141,7 @@ export class Recorder {
   async #flushOnce(): Promise<void> {
     const { cache, clock } = this.#input;
     const late = this.#late;
+    this.#sendingSince = clock.now();
     try {
       await this.#sendDirty();
       if (this.#failures === 0 && this.#late === late) this.#late = undefined;
@@ -147,19 +150,55 @@ export class Recorder {
       this.#failures += 1;
       cache.saveRunSince(Math.floor(clock.now()));
       throw error;
+    } finally {
+      this.#sendingSince = Infinity;
     }
   }
 
   async #sendDirty(): Promise<void> {
     const { cache } = this.#input;
-    cache.saveUnsaved();
-    const through = cache.revision;
+    if (cache.exists && !cache.mayTrail) cache.saveUnsaved();
+    const through = cache.tellableRevision;
     const { epoch } = cache;
     const readAt = (): number => Math.floor(this.#input.clock.now());
-    await this.#sendAll(this.#events(), () => ({ epoch, readAt: readAt(), guard: [] }));
-    await this.#sendAll(this.#runAndSteps(), () => ({ epoch, readAt: readAt(), guard: this.#guard() }));
+    if (!(await this.#sendInGroup(epoch, readAt()))) {
+      await this.#sendAll(this.#events(), () => ({ epoch, readAt: readAt(), guard: [] }));
+      await this.#sendAll(this.#runAndSteps(), () => ({ epoch, readAt: readAt(), guard: this.#guard() }));
+    }
     cache.setRecorded(through);
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
+  }
+
+  /** Answers false where this object has to go to D1 by itself: also when the last time has failed. */
+  async #sendInGroup(epoch: number, readAt: number): Promise<boolean> {
+    const { cache, runId, group } = this.#input;
+    const lagMs = this.#lagMs();
+    if (!group || !cache.isDirty || this.#failures > 0 || this.#late || lagMs >= LATE_MS) return false;
+    const told = entryOf(cache, runId, lagMs);
+    if (told === null) return false;
+    const answer = await this.#inGroup(group, told.entry);
+    this.#assertStands(epoch);
+    if (answer.refused) {
+      cache.markRecorded({ ...holdsNothing(), events: told.holds.events }, readAt);
+      throw new StaleSliceError("a recorder object found D1 at another claim");
+    }
+    cache.markRecorded(told.holds, readAt);
+    return true;
+  }
+
+  /** Whatever a recorder object throws, D1 can be asked without it. */
+  async #inGroup(
+    group: NonNullable<RecorderInput["group"]>,
+    entry: RecordEntry,
+  ): Promise<{ refused: boolean }> {
+    const { clock, deadlineMs } = this.#input;
+    const late = (): Error =>
+      new DurableStoreUnavailableError(`a recorder object did not answer within ${deadlineMs} ms`);
+    const answer = await withDeadline(clock, deadlineMs, group(entry), late).catch((cause: unknown) => {
+      throw new DurableStoreUnavailableError("a recorder object could not answer", { cause });
+    });
+    if (answer.ok) return answer;
+    throw new DurableStoreUnavailableError(answer.message);
   }
 
   /** In order, in batches of bounded size. A batch is guarded by the claim under which the first of its rows was read. */
@@ -213,12 +252,10 @@ export class Recorder {
   }
 
   #guard(): D1PreparedStatementLike[] {
-    const { runId, cache } = this.#input;
-    const { run, revision, adopted, isOnRecord } = cache;
-    if (run === null) return [];
-    const claim = [run.fence, run.claimRequestId, revision, adopted.runRevision, adopted.base];
-    const identity = [run.manifestHash, run.createdAt, isOnRecord ? 1 : 0];
-    return [this.#prepare(GUARD_CLAIM, runId, ...claim, ...identity)];
+    const { cache } = this.#input;
+    return cache.run === null
+      ? []
+      : [this.#prepare(GUARD_CLAIM, JSON.stringify([guardOf(cache, cache.run)]))];
   }
 
   #assertStands(epoch: number): void {
@@ -276,8 +313,7 @@ export class Recorder {
     const holds = { ...holdsNothing(), run: run.revision };
     const lagMs = this.#lagMs();
     this.#late = lagMs >= LATE_MS ? { fence: run.fence, revision: run.revision } : undefined;
-    const timely = { dueAt: dueAt(run, { recordsHeartbeats: false }), lagMs };
-    yield { statement: sql.UPSERT_RUN, values: toRunRow(run, run.revision, timely), refs, holds };
+    yield { statement: sql.UPSERT_RUN, values: recordedRow(run, lagMs), refs, holds };
   }
 
   /** Not by what comes late itself. */
@@ -296,7 +332,7 @@ export class Recorder {
   *#steps(): Generator<Write> {
     const { cache, runId } = this.#input;
     const positions = [...cache.dirty.steps.keys()].sort((a, b) => a - b);
-    const dirty = readEach(positions, (stepIndex) => cache.savedStep(stepIndex));
+    const dirty = readEach(positions, (stepIndex) => cache.tellableStep(stepIndex));
     const rows = inParams(dirty, (step) => toStepRow(runId, step, step.revision));
     for (const { json, items } of rows) {
       const refs = items.flatMap((step) => refsOf(step.result));

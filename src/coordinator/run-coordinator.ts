@@ -9,6 +9,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
 import type { RunStatus } from "../contract/types.ts";
+import { sha256Hex } from "../identity.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
@@ -16,17 +17,33 @@ import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
 import type { CoordinatorTimes } from "./coordinated-run.ts";
 import { CoordinatedRun } from "./coordinated-run.ts";
+import type { RecorderLike, RecorderNamespaceLike } from "./record-entry.ts";
+import type { RecorderInput } from "./recorder.ts";
 
 export interface RunCoordinatorEnv {
   DB: D1DatabaseLike;
+  /** A namespace of RunRecorder, where many runs are to share their batches to D1. */
+  RECORDERS?: RecorderNamespaceLike;
 }
 
 export interface RunCoordinatorOptions extends Partial<CoordinatorTimes> {
   /** Default `env.DB`. */
   database?: D1DatabaseLike;
+  /** Default `env.RECORDERS`, and none where that is not bound; `null` for none. */
+  recorders?: RecorderNamespaceLike | null;
+  /** How many recorder objects there are. The same for all runs of a database, whose load they share. Default 1. */
+  recorderShards?: number;
   /** For tests. */
   clock?: Clock;
 }
+
+const TIMES: CoordinatorTimes = {
+  d1DeadlineMs: 10_000,
+  recordDeadlineMs: 15_000,
+  gatherMs: 100,
+  deferMs: 1_000,
+  retainMs: 3_600_000,
+};
 
 export class RunCoordinator<Env extends object = RunCoordinatorEnv>
   extends DurableObject<Env>
@@ -38,7 +55,7 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
 
   constructor(ctx: DurableObjectState, env: Env, options: RunCoordinatorOptions = {}) {
     super(ctx, env);
-    const { database, clock = systemClock, ...times } = options;
+    const { database, recorders, recorderShards = 1, clock = systemClock, ...times } = options;
     const runId = ctx.id.name;
     if (runId === undefined)
       throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
@@ -54,8 +71,12 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
         },
       },
       db: database ?? (env as RunCoordinatorEnv).DB,
+      group: grouping(recorders === undefined ? (env as RunCoordinatorEnv).RECORDERS : recorders, {
+        runId,
+        shards: recorderShards,
+      }),
       clock,
-      times: { d1DeadlineMs: 10_000, recordDeadlineMs: 15_000, gatherMs: 100, retainMs: 3_600_000, ...times },
+      times: { ...TIMES, ...times },
       arm: (delayMs) => this.#arm(delayMs),
     });
   }
@@ -121,4 +142,14 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     // A put that fails breaks the object, which is reset; nothing is left to handle here.
     void this.ctx.storage.setAlarm(at);
   }
+}
+
+/** A fresh stub each time: one that saw a reset stays broken. */
+function grouping(
+  recorders: RecorderNamespaceLike | null | undefined,
+  { runId, shards }: { runId: string; shards: number },
+): RecorderInput["group"] {
+  if (!recorders) return undefined;
+  const shard = Number.parseInt(sha256Hex(runId).slice(0, 8), 16) % shards;
+  return (entry) => (recorders.getByName(`recorder-${shard}`) as RecorderLike).record(entry);
 }

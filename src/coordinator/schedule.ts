@@ -11,7 +11,7 @@ export interface Standing {
   readonly exists: boolean;
   /** Whether anything is not saved, or not in D1. */
   readonly hasWork: boolean;
-  /** Flushes that failed in a row. */
+  /** Flushes, or comparisons with D1, that failed in a row. */
   readonly failures: number;
   /** Whether the run is as a rebuild found it in D1. */
   readonly isAdopted: boolean;
@@ -28,9 +28,12 @@ export function nextAlarmIn(standing: Standing): number | null {
   const { now, run, exists, hasWork, failures } = standing;
   if (!exists) return null;
   const due: number[] = [];
-  if (hasWork) due.push(failures === 0 ? SAFETY_MS : 500 + backoffMs(failures, 1_000, 60_000));
+  const retryIn = failures === 0 ? 0 : 500 + backoffMs(failures, 1_000, 60_000);
+  if (hasWork) due.push(failures === 0 ? SAFETY_MS : retryIn);
   else if (mayGoAt(standing) !== null) due.push((mayGoAt(standing) ?? now) - now);
-  if (run?.status === "running" && run.leaseExpiresAt !== null) due.push(run.leaseExpiresAt - now);
+  // To note that it has lapsed, D1 may have to be asked.
+  if (run?.status === "running" && run.leaseExpiresAt !== null)
+    due.push(Math.max(retryIn, run.leaseExpiresAt - now));
   return due.length === 0 ? null : Math.max(0, Math.min(...due));
 }
 

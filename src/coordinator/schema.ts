@@ -10,6 +10,7 @@ export interface SyncStorage {
   transactionSync<T>(closure: () => T): T;
 }
 
+/** From nothing to version 1, from there to version 2, and so on. */
 const MIGRATIONS: readonly string[] = [
   `
 CREATE TABLE durable_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -100,6 +101,22 @@ ALTER TABLE durable_runs ADD COLUMN outcome_score REAL GENERATED ALWAYS AS (CASE
 `,
 ];
 
+/**
+ * What MIGRATIONS come to, made at once: in a new object, each that adds a column would rewrite what the one before has
+ * made. A column is put where SQLite puts it: after the last one, before what holds of the table.
+ */
+const NEWEST = MIGRATIONS.slice(1)
+  .join("")
+  .split("\n")
+  .reduce((tables, line) => {
+    if (line === "") return tables;
+    const [, table = "", column = ""] = /^ALTER TABLE (\w+) ADD COLUMN (.*);$/.exec(line) ?? [];
+    if (column === "") throw new Error(`not a column that is added: ${line}`);
+    const at = tables.indexOf(`CREATE TABLE ${table} (`);
+    const end = at + tables.slice(at).search(/,\n {2}PRIMARY KEY|\) STRICT/);
+    return `${tables.slice(0, end)}, ${column}${tables.slice(end)}`;
+  }, MIGRATIONS[0] ?? "");
+
 /** 0 where there are no tables. */
 export function schemaVersion({ sql }: SyncStorage): number {
   const [found] = sql
@@ -108,23 +125,26 @@ export function schemaVersion({ sql }: SyncStorage): number {
   return found === undefined ? 0 : (readMeta(sql, "schema_version") ?? 0);
 }
 
-/** Brings the tables to the newest version. Tables that are newer than this code, after a rollback, are left alone. */
+/** Makes the tables, or brings them to the newest version. Tables that are newer than this code, after a rollback, are left alone. */
 export function migrate(storage: SyncStorage): void {
   const from = schemaVersion(storage);
   if (from >= MIGRATIONS.length) return;
   storage.transactionSync(() => {
-    for (const migration of MIGRATIONS.slice(from)) storage.sql.exec(migration);
+    for (const statements of from === 0 ? [NEWEST] : MIGRATIONS.slice(from)) storage.sql.exec(statements);
     writeMeta(storage.sql, "schema_version", MIGRATIONS.length);
   });
 }
 
-type MetaKey =
+export type MetaKey =
   | "schema_version"
   | "recorded_revision"
   | "adopted_run_revision"
   | "base_revision"
+  | "base_run_revision"
   /** Epoch milliseconds: when storage was made, or rebuilt. */
   | "made_at"
+  /** There, and 1, once D1 may hold changes that storage does not. */
+  | "may_trail"
   /** Epoch milliseconds. There only after a flush has failed. */
   | "run_dirty_since"
   | "dropped_from"

@@ -63,16 +63,18 @@ export class Attempt {
    */
   track<T>(work: () => Promise<T>): Promise<T> {
     const tracked = work();
-    const settled = tracked.then(
-      () => {},
-      () => {},
+    this.#inFlight.add(tracked);
+    const answer = tracked.then(
+      (value) => {
+        this.#inFlight.delete(tracked);
+        return value;
+      },
+      (error: unknown) => {
+        this.#inFlight.delete(tracked);
+        if (this.#parking.signal.aborted && error === this.parked) return new Promise<never>(() => {});
+        throw error;
+      },
     );
-    this.#inFlight.add(settled);
-    void settled.then(() => this.#inFlight.delete(settled));
-    const answer = tracked.catch((error: unknown) => {
-      if (this.#parking.signal.aborted && error === this.parked) return new Promise<never>(() => {});
-      throw error;
-    });
     answer.catch(() => {});
     return answer;
   }

@@ -16,6 +16,7 @@ import { Group, namedBranches } from "./groups.ts";
 import { checkInterruption, interruptible } from "./interruptions.ts";
 import { assertOutsideSteps, assertOwnContext, insideStep, nthEmitInside } from "./nesting.ts";
 import type { StepPlan } from "./replay.ts";
+import { stepInfo } from "./step-info.ts";
 import { StepRunner } from "./step-runner.ts";
 import { withTimeout } from "./timeout.ts";
 import type {
@@ -65,11 +66,11 @@ export class RunContext implements DurableContext {
       const policy = checkInterruption(onInterrupted, this.#attempt.store);
       const { stepIndex, path } = place;
       // By the path alone: should the begin be lost, the next attempt may give the step another position.
-      const idempotencyKey = stepId(this.runId, this.#branch.prefix === "" ? Number(path) : path, intent);
+      const key = () => stepId(this.runId, this.#branch.prefix === "" ? Number(path) : path, intent);
       const { run, isInDoubt } = interruptible(onInterrupted, fn);
       const work = ({ attempts, inDoubt = false }: StepRecord): Promise<T> => {
         const call = (signal: AbortSignal): Promise<T> => {
-          const info = { signal, attempt: attempts, idempotencyKey, stepIndex };
+          const info = stepInfo({ signal, attempt: attempts, stepIndex }, key);
           const assertHeld = (): void => {
             const lost = this.#attempt.lease.lostError;
             if (lost) throw lost;

@@ -8,13 +8,9 @@
 import type { Clock } from "../contract/clock.ts";
 import { backoffMs, unlessAborted, withDeadline } from "../contract/clock.ts";
 import type { DurableRunError } from "../contract/errors.ts";
-import {
-  codeOf,
-  DurableRunCancelledError,
-  DurableRunLeaseLostError,
-  DurableStoreUnavailableError,
-} from "../contract/errors.ts";
+import { codeOf, DurableRunCancelledError, DurableRunLeaseLostError } from "../contract/errors.ts";
 import type { DurableRunStore, RunStatus } from "../contract/types.ts";
+import { noAnswer, PendingCalls } from "./pending-calls.ts";
 import { watchLease } from "./watch.ts";
 
 /** A store call without an answer for longer than any stall on record (80 s) is taken for lost, and made again. */
@@ -34,6 +30,7 @@ export class Lease {
   readonly fence: number | undefined;
   readonly #lost = new AbortController();
   readonly #stopped = new AbortController();
+  readonly #calls: PendingCalls;
   /** The runner's clock before the claim, or the last renewal that succeeded, was sent. */
   #heldSince: number;
   /** What the store last failed with: the cause, should the lease be lost to it. */
@@ -45,6 +42,7 @@ export class Lease {
     this.#input = input;
     this.fence = fence;
     this.#heldSince = claimedAt;
+    this.#calls = new PendingCalls(input.clock, this.#lost.signal);
   }
 
   /** Aborts with the `lease_lost` error, or `run_cancelled`. */
@@ -73,6 +71,7 @@ export class Lease {
 
   stop(): void {
     this.#stopped.abort(new Error("the attempt is over"));
+    this.#calls.stop();
   }
 
   /** From here on a refused renewal is no loss: the run's end may have freed the lease, and its answer decides. */
@@ -130,7 +129,7 @@ export class Lease {
 
   /** Settles like `work`, or rejects as soon as the lease is lost. `work` itself goes on. */
   whileHeld<T>(work: Promise<T>): Promise<T> {
-    return unlessAborted(this.#lost.signal, work);
+    return this.#calls.wait(work);
   }
 
   async #repeat<T>(
@@ -143,7 +142,7 @@ export class Lease {
     for (let attempt = 1; ; attempt += 1) {
       if (this.lostError) throw this.lostError;
       try {
-        return await withDeadline(clock, callMs, this.whileHeld(call()), noAnswer);
+        return await this.#calls.wait(call(), callMs);
       } catch (error) {
         if (codeOf(error) === "lease_lost") {
           this.#lose("the store refused a call under its fence", { isConfirmed: true, cause: error });
@@ -207,10 +206,6 @@ export class Lease {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-export function noAnswer(): Error {
-  return new DurableStoreUnavailableError("the store did not answer in time");
 }
 
 export function isUnavailable(error: unknown): boolean {

@@ -13,7 +13,8 @@ import { deriveWorkerId, newRequestId } from "../identity.ts";
 import { Attempt } from "./attempt.ts";
 import { RunContext } from "./context.ts";
 import { toStepError } from "./failures.ts";
-import { isAnswer, isUnavailable, Lease, noAnswer } from "./lease.ts";
+import { isAnswer, isUnavailable, Lease } from "./lease.ts";
+import { noAnswer } from "./pending-calls.ts";
 import type { RunDurableInput, RunDurableResult } from "./types.ts";
 
 /** How often a claim is made while it fails with what may be a defect: nothing is at stake yet. */

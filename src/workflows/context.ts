@@ -13,6 +13,7 @@ import { stepId } from "../identity.ts";
 import { checkRace, checkSleep, checkStep, checkWait, likeBranches, msUntil } from "../runner/arguments.ts";
 import { namedBranches } from "../runner/groups.ts";
 import { assertOutsideSteps, assertOwnContext, inBranch, insideStep } from "../runner/nesting.ts";
+import { stepInfo } from "../runner/step-info.ts";
 import { withTimeout } from "../runner/timeout.ts";
 import type {
   AwaitEventOptions,
@@ -59,10 +60,10 @@ export class WorkflowContext implements DurableContext {
       const name = line.stepName("intent", intent);
       const repeat = line.nthOf(intent);
       const { prefix } = line.branch;
-      const idempotencyKey = stepId(this.runId, prefix === "" ? repeat : `${prefix}${repeat}`, intent);
+      const key = () => stepId(this.runId, prefix === "" ? repeat : `${prefix}${repeat}`, intent);
       const work: Work = async (attempt) => {
         const call = (signal: AbortSignal): Promise<T> => {
-          const info = { signal, attempt, idempotencyKey, stepIndex };
+          const info = stepInfo({ signal, attempt, stepIndex }, key);
           return insideStep(this.#run, intent, () => fn(info));
         };
         const limit = { intent, timeoutMs: opts.timeoutMs, signal: this.signal };

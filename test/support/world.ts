@@ -14,6 +14,8 @@ import { WrappedStore } from "./wrapped-store.ts";
 
 export const RUN_ID = "run-1";
 export const LEASE_MS = 30_000;
+/** The sleepers of an attempt's own: its heartbeat, and the watchdog over its calls. */
+export const OWN_SLEEPERS = 2;
 
 export const MANIFEST: DurableRunManifest = {
   projectId: "test-agent",

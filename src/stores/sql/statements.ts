@@ -6,16 +6,23 @@
  */
 import { EVENT_COLUMNS, FIXED_RUN_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
 
+/** Endings of an insert, for a row that is there already. What never changes is not set again, so no index is touched (R29). */
+export const ON_NEWER_RUN = `ON CONFLICT (run_id) DO UPDATE
+SET ${assignments(RUN_COLUMNS.filter((column) => !FIXED_RUN_COLUMNS.has(column)))} WHERE ${newer("durable_runs")}`;
+export const ON_NEWER_STEP = `ON CONFLICT (run_id, step_index) DO UPDATE
+SET ${assignments(STEP_COLUMNS)} WHERE ${newer("durable_steps")}`;
+/** A row that a Worker of version 2 wrote gets its instant. */
+export const ON_TAG = `ON CONFLICT (key, value, run_id) DO UPDATE
+SET created_at = excluded.created_at WHERE durable_tags.created_at = 0`;
+
 /**
  * The cells of one row, in order. A run's row may hold four texts of 256 KiB, too much for one parameter once escaped,
- * so this one statement takes a parameter for each cell. What never changes is not set again (R29): setting a column
- * rewrites its indexes, even to the same value.
+ * so this one statement takes a parameter for each cell.
  */
 export const UPSERT_RUN = `
 INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
 VALUES (${RUN_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
-ON CONFLICT (run_id) DO UPDATE
-SET ${assignments(RUN_COLUMNS.filter((column) => !FIXED_RUN_COLUMNS.has(column)))} WHERE ${newer("durable_runs")}`;
+${ON_NEWER_RUN}`;
 
 /**
  * ?1: run id, ?2: fence, ?3: revision, ?4: lease, ?5: its end, ?6: now, ?7: when the run is due. A renewal changes nothing
@@ -25,11 +32,17 @@ export const UPDATE_LEASE = `
 UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7, lag_ms = NULL
 WHERE run_id = ?1 AND fence = ?2 AND revision < ?3`;
 
+/** The cells of one row, in order. */
+export const UPSERT_STEP = `
+INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
+VALUES (${STEP_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
+${ON_NEWER_STEP}`;
+
 /** ?1: rows. */
 export const UPSERT_STEPS = `
 INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
 SELECT ${cells(STEP_COLUMNS)} FROM json_each(?1) WHERE true
-ON CONFLICT (run_id, step_index) DO UPDATE SET ${assignments(STEP_COLUMNS)} WHERE ${newer("durable_steps")}`;
+${ON_NEWER_STEP}`;
 
 /**
  * ?1: run id, ?2: position, ?3: fence. Steps from a position on that are older than the restart which dropped them.
@@ -43,11 +56,11 @@ INSERT INTO durable_events (${EVENT_COLUMNS.join(", ")})
 SELECT ${cells(EVENT_COLUMNS)} FROM json_each(?1) WHERE true
 ON CONFLICT (run_id, key) DO NOTHING`;
 
-/** ?1: rows. A row that a Worker of version 2 wrote gets its instant. */
+/** ?1: rows. */
 export const INSERT_TAGS = `
 INSERT INTO durable_tags (${TAG_COLUMNS.join(", ")})
 SELECT ${cells(TAG_COLUMNS)} FROM json_each(?1) WHERE true
-ON CONFLICT (key, value, run_id) DO UPDATE SET created_at = excluded.created_at WHERE durable_tags.created_at = 0`;
+${ON_TAG}`;
 
 /** ?1: run id, ?2: ref, ?3: chunk, ?4: text. */
 export const INSERT_CHUNK = `
@@ -92,7 +105,7 @@ export const SELECT_CHUNKS = `
 SELECT text FROM durable_chunks WHERE run_id = ?1 AND ref = ?2 AND chunk BETWEEN ?3 AND ?4 ORDER BY chunk`;
 
 /** `value` is one row of the JSON. */
-function cells(columns: readonly string[]): string {
+export function cells(columns: readonly string[]): string {
   return columns.map((_column, i) => `value->>${i}`).join(", ");
 }
 

@@ -1,0 +1,125 @@
+/**
+ * Where the time goes in workerd's JavaScript: `npm run bench:profile -- --only W1`. V8's own sampling profiler, over the
+ * inspector that Miniflare opens. Shows what a work spends in each function, by itself and with what it calls.
+ *
+ * What is not JavaScript (SQLite, fsync, RPC) is "(program)", and waiting is "(idle)". Sampling slows things down: what
+ * something takes is for bench/run.ts to say.
+ */
+import { parseArgs } from "node:util";
+import { Runtime } from "./lib/runtime.ts";
+
+const { values: args } = parseArgs({
+  options: {
+    subject: { type: "string", default: "coordinated, ack coordinator;coordinated, ack record" },
+    only: { type: "string", default: "W1,W2,W3" },
+    top: { type: "string", default: "40" },
+  },
+});
+
+const WORKS: Readonly<Record<string, object>> = {
+  W1: { runs: 3, steps: 200, bytes: 20, concurrent: false },
+  W2: { runs: 50, steps: 20, bytes: 20, concurrent: true },
+  W3: { runs: 50, steps: 1, bytes: 20, concurrent: false },
+};
+
+interface Profile {
+  nodes: {
+    id: number;
+    callFrame: { functionName: string; lineNumber: number };
+    children?: number[];
+  }[];
+  samples: number[];
+  timeDeltas: number[];
+}
+
+const INSPECTOR_PORT = 9_441;
+
+const runtime = await Runtime.start({ inspectorPort: INSPECTOR_PORT });
+try {
+  const inspector = await connect(INSPECTOR_PORT);
+  await inspector("Profiler.enable");
+  await inspector("Profiler.setSamplingInterval", { interval: 200 });
+  for (const subject of args.subject.split(";")) {
+    for (const work of args.only.split(",")) await profiled(inspector, subject, work);
+  }
+} finally {
+  await runtime.stop();
+}
+process.exit(0);
+
+async function profiled(inspector: Inspector, subject: string, work: string): Promise<void> {
+  const run = async (): Promise<void> => {
+    await runtime.call(subject, "runs", WORKS[work]);
+    await runtime.call(subject, "settle", {});
+  };
+  await run();
+  await inspector("Profiler.start");
+  const from = performance.now();
+  await run();
+  const wallMs = performance.now() - from;
+  const { profile } = (await inspector("Profiler.stop")) as { profile: Profile };
+  process.stdout.write(`\n## ${work}, ${subject}: ${wallMs.toFixed(0)} ms\n`);
+  print("by itself", byItself(profile));
+  print("with what it calls", withCallees(profile));
+}
+
+function byItself({ nodes, samples, timeDeltas }: Profile): Map<string, number> {
+  const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
+  const total = new Map<string, number>();
+  for (const [i, id] of samples.entries()) {
+    const frame = frames.get(id);
+    add(total, `${frame?.functionName || "(anonymous)"}:${frame?.lineNumber}`, timeDeltas[i] ?? 0);
+  }
+  return total;
+}
+
+function withCallees({ nodes, samples, timeDeltas }: Profile): Map<string, number> {
+  const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
+  const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id])));
+  const total = new Map<string, number>();
+  for (const [i, sampled] of samples.entries()) {
+    const names = new Set<string>();
+    for (let id: number | undefined = sampled; id !== undefined; id = parents.get(id)) {
+      const frame = frames.get(id);
+      names.add(`${frame?.functionName || "(anonymous)"}:${frame?.lineNumber}`);
+    }
+    for (const name of names) add(total, name, timeDeltas[i] ?? 0);
+  }
+  return total;
+}
+
+function add(total: Map<string, number>, name: string, microseconds: number): void {
+  total.set(name, (total.get(name) ?? 0) + microseconds / 1_000);
+}
+
+function print(title: string, total: ReadonlyMap<string, number>): void {
+  const top = [...total].sort(([, a], [, b]) => b - a).slice(0, Number(args.top));
+  const lines = top.map(([name, ms]) => `${ms.toFixed(1).padStart(9)}  ${name}`);
+  process.stdout.write(`\n${title}, ms\n${lines.join("\n")}\n`);
+}
+
+type Inspector = (method: string, params?: object) => Promise<unknown>;
+
+async function connect(port: number): Promise<Inspector> {
+  const listed = (await (await fetch(`http://127.0.0.1:${port}/json`)).json()) as {
+    id: string;
+    webSocketDebuggerUrl: string;
+  }[];
+  const worker = listed.find(({ id }) => id.includes("bench"));
+  if (worker === undefined) throw new Error("the inspector lists no Worker of the benchmark");
+  const socket = new WebSocket(worker.webSocketDebuggerUrl);
+  await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
+  const waiting = new Map<number, (result: unknown) => void>();
+  socket.addEventListener("message", ({ data }) => {
+    const { id, result } = JSON.parse(String(data)) as { id: number; result: unknown };
+    waiting.get(id)?.(result);
+  });
+  let sent = 0;
+  return (method, params = {}) => {
+    sent += 1;
+    const id = sent;
+    const answer = new Promise((resolve) => waiting.set(id, resolve));
+    socket.send(JSON.stringify({ id, method, params }));
+    return answer;
+  };
+}

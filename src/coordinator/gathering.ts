@@ -1,0 +1,73 @@
+/**
+ * When a coordinator saves what lies in memory, and brings to D1 what nobody waits for (R14, R16): a look every 100 ms
+ * or so, as long as there is anything.
+ */
+import type { Clock } from "../contract/clock.ts";
+import type { RunCache } from "./cache.ts";
+
+export interface GatheringInput {
+  readonly cache: RunCache;
+  readonly clock: Clock;
+  /** How long a change may wait for others to share its commit or its flush. */
+  readonly gatherMs: number;
+  /** How long a change that D1 holds may wait to be saved as well. */
+  readonly deferMs: number;
+  /** Epoch milliseconds: since when D1 has been at work on what it was sent; Infinity where it is not. */
+  readonly sendingSince: () => number;
+  /** Whether D1 failed last: then the alarm tries again. */
+  readonly hasFailed: () => boolean;
+  readonly flush: () => Promise<void>;
+  /** After something was saved. */
+  readonly onSaved: () => void;
+}
+
+export class Gathering {
+  readonly #input: GatheringInput;
+  #isOn = false;
+
+  constructor(input: GatheringInput) {
+    this.#input = input;
+  }
+
+  /** To be called after each change. */
+  start(): void {
+    if (this.#isOn || !this.#hasWork()) return;
+    this.#isOn = true;
+    this.#lookAgain()
+      // What cannot be saved breaks the object, which is reset.
+      .catch(() => {})
+      .finally(() => {
+        this.#isOn = false;
+      });
+  }
+
+  async #lookAgain(): Promise<void> {
+    const { cache, clock, gatherMs, hasFailed, flush } = this.#input;
+    while (this.#hasWork()) {
+      await clock.sleep(gatherMs);
+      this.#saveWhatIsDue();
+      // A flush that fails arms the alarm. It is not waited for: D1 may stall.
+      if (cache.isDirty && !hasFailed()) flush().catch(() => {});
+    }
+  }
+
+  #hasWork(): boolean {
+    const { cache, hasFailed } = this.#input;
+    if (cache.needsNoStorage) return false;
+    return cache.hasUnsaved || (cache.isDirty && !hasFailed());
+  }
+
+  /** Begins that are not over soon, changes that D1 is slow to take, and, much later, those that it holds. */
+  #saveWhatIsDue(): void {
+    const { cache, clock, gatherMs, deferMs, sendingSince, onSaved } = this.#input;
+    if (cache.needsNoStorage || !cache.hasUnsaved) return;
+    const now = clock.now();
+    const isDue =
+      now - cache.begunSince >= gatherMs / 2 ||
+      now - cache.deferredSince >= deferMs ||
+      now - sendingSince() >= gatherMs;
+    if (!isDue) return;
+    cache.saveUnsaved();
+    onSaved();
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What a run has to record, as it goes to a recorder object: flat, in JSON text, so that many can be put together without
+ * being read (R21).
+ */
+import { byteLength } from "../contract/limits.ts";
+import type { RunState } from "../ledger/state.ts";
+import { dueAt } from "../stores/sql/due.ts";
+import type { Cell, Revised } from "../stores/sql/rows.ts";
+import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
+import type { RunCache } from "./cache.ts";
+import type { HeldRows } from "./dirty.ts";
+
+export const ENTRY_VERSION = 1;
+
+export interface RecordEntry {
+  readonly v: typeof ENTRY_VERSION;
+  readonly runId: string;
+  /** A guard's row (stores/sql/grouped.ts); `null` where there are events alone, which need no claim. */
+  readonly guard: string | null;
+  /** Rows, with commas between them; "" for none. */
+  readonly runs: string;
+  readonly tags: string;
+  readonly steps: string;
+  readonly events: string;
+}
+
+/** `refused`: D1 stands at what the object does not know. Its events are recorded all the same. */
+export type RecordAnswer =
+  | { readonly ok: true; readonly refused: boolean }
+  /** D1 cannot answer now; the rows may have been recorded. */
+  | { readonly ok: false; readonly message: string };
+
+/** Of the texts of one entry, together. What is longer goes to D1 by itself. */
+export const ENTRY_BYTES = 128 * 1_024;
+
+export interface RecorderLike {
+  record(entry: RecordEntry): Promise<RecordAnswer>;
+}
+
+/** A namespace of recorder objects. Cloudflare's `DurableObjectNamespace<RunRecorder>` fits. */
+export interface RecorderNamespaceLike {
+  getByName(name: string): unknown;
+}
+
+/** How many bytes of UTF-8 an entry's texts have. */
+export function sizeOf({ guard, runs, tags, steps, events }: RecordEntry): number {
+  return byteLength(`${guard ?? ""}${runs}${tags}${steps}${events}`);
+}
+
+/** An entry, and the rows that D1 holds once it has been recorded. */
+export interface Told {
+  readonly entry: RecordEntry;
+  readonly holds: HeldRows;
+}
+
+/** Of more, all are not even looked at. */
+const MAX_ROWS = 500;
+
+/**
+ * All that D1 lacks of a run, as one entry; `null` where that is too long, drops steps, or has large bodies. `lagMs`: how
+ * long D1 has lacked the run's row.
+ */
+export function entryOf(cache: RunCache, runId: string, lagMs: number): Told | null {
+  const { dirty, run } = cache;
+  if (dirty.dropped !== null || dirty.steps.size + dirty.events.size > MAX_ROWS) return null;
+  const changedRun = dirty.run === null ? null : run;
+  const steps = run === null ? [] : present([...dirty.steps.keys()], (key) => cache.tellableStep(key));
+  const events = present([...dirty.events.keys()], (key) => cache.event(key));
+  const bodies = [changedRun?.input, changedRun?.result].concat(
+    steps.map(({ result }) => result),
+    events.map(({ payload }) => payload),
+  );
+  if (bodies.some((body) => body && "ref" in body)) return null;
+  const entry: RecordEntry = {
+    v: ENTRY_VERSION,
+    runId,
+    guard: run === null ? null : JSON.stringify(guardOf(cache, run)),
+    runs: changedRun === null ? "" : JSON.stringify(recordedRow(changedRun, lagMs)),
+    tags: changedRun === null ? "" : toRows(toTagRows(changedRun)),
+    steps: toRows(steps.map((step) => toStepRow(runId, step, step.revision))),
+    events: toRows(events.map((event) => toEventRow(runId, event, event.revision))),
+  };
+  if (sizeOf(entry) > ENTRY_BYTES) return null;
+  const holds = {
+    run: changedRun?.revision ?? null,
+    dropped: null,
+    steps: new Map(steps.map(({ stepIndex, revision }) => [stepIndex, revision])),
+    events: new Map(events.map(({ key, revision }) => [key, revision])),
+  };
+  return { entry, holds };
+}
+
+/** A guard's row. */
+export function guardOf({ revision, known, isOnRecord }: RunCache, run: RunState): Cell[] {
+  const { runId, fence, claimRequestId, manifestHash, createdAt } = run;
+  const standing = [revision, known.runRevision, known.base];
+  return [runId, fence, claimRequestId, ...standing, manifestHash, createdAt, isOnRecord ? 1 : 0];
+}
+
+/** The run's row as D1 is told of it. */
+export function recordedRow(run: RunState & Revised, lagMs: number): Cell[] {
+  return toRunRow(run, run.revision, { dueAt: dueAt(run, { recordsHeartbeats: false }), lagMs });
+}
+
+function present<K, T>(keys: readonly K[], read: (key: K) => T | null): T[] {
+  return keys.map(read).filter((row) => row !== null);
+}
+
+function toRows(rows: readonly (readonly Cell[])[]): string {
+  return rows.map((row) => JSON.stringify(row)).join(",");
+}

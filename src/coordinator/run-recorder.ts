@@ -1,0 +1,48 @@
+/**
+ * RunRecorder: the Durable Object in which coordinators of many runs share their batches to D1. Optional: bind the class as
+ * `RECORDERS` beside RunCoordinator, with a D1 database as `DB`, and coordinators find it (0026).
+ *
+ * It has no storage of its own. Only the platform's shape is here.
+ */
+import { DurableObject } from "cloudflare:workers";
+import type { Clock } from "../contract/clock.ts";
+import { systemClock } from "../contract/clock.ts";
+import type { D1DatabaseLike } from "../stores/d1/database.ts";
+import { GroupCommit } from "./group-commit.ts";
+import type { RecordAnswer, RecordEntry, RecorderLike } from "./record-entry.ts";
+import { ENTRY_VERSION } from "./record-entry.ts";
+
+export interface RunRecorderEnv {
+  DB: D1DatabaseLike;
+}
+
+export interface RunRecorderOptions {
+  /** Default `env.DB`. */
+  database?: D1DatabaseLike;
+  /** How long one batch may take. Default 10,000. */
+  d1DeadlineMs?: number;
+  /** For tests. */
+  clock?: Clock;
+}
+
+export class RunRecorder<Env extends object = RunRecorderEnv>
+  extends DurableObject<Env>
+  implements RecorderLike
+{
+  readonly #group: GroupCommit;
+
+  constructor(ctx: DurableObjectState, env: Env, options: RunRecorderOptions = {}) {
+    super(ctx, env);
+    const { database, d1DeadlineMs = 10_000, clock = systemClock } = options;
+    const db = database ?? (env as RunRecorderEnv).DB;
+    this.#group = new GroupCommit({ db, clock, deadlineMs: d1DeadlineMs });
+  }
+
+  /** Idempotent: a newer row is never replaced by an older one. */
+  async record(entry: RecordEntry): Promise<RecordAnswer> {
+    const version: number = entry.v;
+    if (version !== ENTRY_VERSION)
+      return { ok: false, message: `v is ${version}: this recorder speaks version ${ENTRY_VERSION}` };
+    return this.#group.record(entry);
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The SQL that records what many runs have changed in one batch, each run under a guard of its own (R10, R13).
+ *
+ * ?1 is always the guards, as a JSON array of rows: run id, fence, the request that claimed under it, the latest revision,
+ * the run's highest known revision below the base, the base, manifest hash, creation, and 1 if D1 has held the run, else 0.
+ * A guard refuses when D1 knows of another claim, later or as late, of a change to the run that its object never made, or of
+ * another run under this id; or when D1 has let the run go. A refused run's rows are left out, and no others.
+ */
+import { RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
+import { cells, ON_NEWER_RUN, ON_NEWER_STEP, ON_TAG } from "./statements.ts";
+
+/** Answers the ids of the runs that are refused, as `run_id`. */
+export const SELECT_REFUSED = `
+SELECT guard.value->>0 AS run_id
+FROM json_each(?1) AS guard LEFT JOIN durable_runs AS run ON run.run_id = guard.value->>0
+WHERE coalesce(
+  run.fence > guard.value->>1
+    OR (run.fence = guard.value->>1 AND run.claim_request_id <> guard.value->>2)
+    OR run.revision > guard.value->>3
+    OR (run.revision > guard.value->>4 AND run.revision <= guard.value->>5)
+    OR run.manifest_hash <> guard.value->>6
+    OR run.created_at <> guard.value->>7,
+  guard.value->>8 = 1)`;
+
+/** ?2: rows. */
+export const UPSERT_RUNS = `
+INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
+SELECT ${cells(RUN_COLUMNS)} FROM json_each(?2) WHERE value->>0 NOT IN (${SELECT_REFUSED})
+${ON_NEWER_RUN}`;
+
+/** ?2: rows. */
+export const UPSERT_STEPS_OF_RUNS = `
+INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
+SELECT ${cells(STEP_COLUMNS)} FROM json_each(?2) WHERE value->>0 NOT IN (${SELECT_REFUSED})
+${ON_NEWER_STEP}`;
+
+/** ?2: rows. */
+export const INSERT_TAGS_OF_RUNS = `
+INSERT INTO durable_tags (${TAG_COLUMNS.join(", ")})
+SELECT ${cells(TAG_COLUMNS)} FROM json_each(?2) WHERE value->>2 NOT IN (${SELECT_REFUSED})
+${ON_TAG}`;
