@@ -12,6 +12,8 @@ export interface Clock {
    * them. Default: `sleep`.
    */
   delay?(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `onDue` after `ms`, unless what it answers is called first. Default: by `sleep`, which takes more to cancel. */
+  timer?(ms: number, onDue: () => void): () => void;
 }
 
 /** Longer timers overflow to 1 ms. */
@@ -27,7 +29,21 @@ export const systemClock: Clock = {
       left -= slice;
     } while (left > 0);
   },
+  timer(ms, onDue) {
+    if (ms > MAX_TIMER_MS) return timerBySleep(systemClock, ms, onDue);
+    const timer = setTimeout(onDue, ms);
+    return () => clearTimeout(timer);
+  },
 };
+
+function timerBySleep(clock: Clock, ms: number, onDue: () => void): () => void {
+  const cancelled = new AbortController();
+  clock.sleep(ms, cancelled.signal).then(onDue, () => {});
+  return () => cancelled.abort(CANCELLED);
+}
+
+/** One for all, since an Error is dear to make. Nobody sees it. */
+const CANCELLED = new Error("cancelled");
 
 function sleepSlice(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -44,9 +60,6 @@ function sleepSlice(ms: number, signal: AbortSignal | undefined): Promise<void> 
   });
 }
 
-/** One for all, since an Error is dear to make. Nobody sees it. */
-const SETTLED = new Error("settled");
-
 /** Settles like `work`, or rejects with `onDeadline()` once `ms` have passed. `work` itself goes on. */
 export function withDeadline<T>(
   clock: Clock,
@@ -55,17 +68,16 @@ export function withDeadline<T>(
   onDeadline: () => Error,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const settled = new AbortController();
-    // Once `work` has settled, a rejection has no effect: neither that of the sleep, nor a deadline just missed.
-    clock.sleep(ms, settled.signal).then(onDeadline).then(reject, reject);
+    const isDue = (): void => reject(onDeadline());
+    const cancel = clock.timer?.(ms, isDue) ?? timerBySleep(clock, ms, isDue);
     // A function that is written in JavaScript may answer no promise.
     Promise.resolve(work).then(
       (value) => {
-        settled.abort(SETTLED);
+        cancel();
         resolve(value);
       },
       (error: Error) => {
-        settled.abort(SETTLED);
+        cancel();
         reject(error);
       },
     );

@@ -38,7 +38,7 @@ import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
-import type { RecorderInput } from "./recorder.ts";
+import type { RecorderLike } from "./record-entry.ts";
 import { CacheEmptiedError, Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
@@ -64,7 +64,7 @@ export interface CoordinatedRunInput {
   readonly clock: Clock;
   readonly times: CoordinatorTimes;
   /** Where small changes go to D1 together with those of other runs; absent: this object goes by itself. */
-  readonly group?: RecorderInput["group"];
+  readonly recorder?: (() => RecorderLike) | undefined;
   /** Sees to it that `onAlarm` is called after `delayMs`. An earlier call stands. */
   readonly arm: (delayMs: number) => void;
 }
@@ -86,10 +86,10 @@ export class CoordinatedRun implements CoordinatorReads {
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
-    const { runId, storage, db, clock, times } = input;
+    const { runId, storage, db, clock, times, recorder } = input;
     this.#cache = new RunCache(storage, runId);
-    this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs };
-    this.#recorder = new Recorder({ ...this.#record, cache: this.#cache, group: input.group });
+    this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs, recorder };
+    this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
     this.#gathering = new Gathering({
       cache: this.#cache,
       clock,

@@ -3,14 +3,17 @@
  * through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
+import { withDeadline } from "../contract/clock.ts";
 import type { RunState, StepState } from "../ledger/state.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
-import { runBatch } from "../stores/d1/database.ts";
+import { runBatch, runQuery } from "../stores/d1/database.ts";
 import { joinChunks } from "../stores/sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } from "../stores/sql/rows.ts";
 import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
+import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
 import type { RunCache } from "./cache.ts";
+import type { RecorderLike } from "./record-entry.ts";
 
 /** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
 const SELECT_EVENTS = `
@@ -39,7 +42,10 @@ export interface RecordInput {
   readonly runId: string;
   readonly db: D1DatabaseLike;
   readonly clock: Clock;
+  /** For one call to D1, or to a recorder object. */
   readonly deadlineMs: number;
+  /** A fresh stub of this run's recorder object; absent where there is none. */
+  readonly recorder?: (() => RecorderLike) | undefined;
 }
 
 /**
@@ -47,6 +53,8 @@ export interface RecordInput {
  * filled it in part: a cache without its run's row does not count.
  */
 export async function rebuild(cache: RunCache, input: RecordInput): Promise<void> {
+  const now = (): number => Math.floor(input.clock.now());
+  if (!(await isKnown(input))) return cache.finishAdopting(null, now());
   const [runs, firstSteps, firstEvents] = await query(input, [
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],
@@ -65,8 +73,24 @@ export async function rebuild(cache: RunCache, input: RecordInput): Promise<void
     steps = (more ?? []) as PagedStepRow[];
   }
   const [row] = (runs ?? []) as RunRow[];
-  const now = Math.floor(input.clock.now());
-  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), now), now);
+  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), now()), now());
+}
+
+/** Whether D1 holds anything of the run. */
+async function isKnown({ runId, db, recorder, ...limits }: RecordInput): Promise<boolean> {
+  const { clock, deadlineMs } = limits;
+  if (recorder) {
+    const known = await withDeadline(clock, deadlineMs, recorder().isKnown(runId), noAnswer).catch(
+      () => null,
+    );
+    if (known !== null) return known;
+  }
+  const rows = await runQuery(db.prepare(SELECT_KNOWN).bind(JSON.stringify([runId])), limits);
+  return rows.length > 0;
+}
+
+function noAnswer(): Error {
+  return new Error("a recorder object did not answer in time");
 }
 
 /** D1 hears of no heartbeats, so what it says of a lease is old: the holder is given one more to speak up. */

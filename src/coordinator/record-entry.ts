@@ -1,8 +1,7 @@
 /**
- * What a run has to record, as it goes to a recorder object: flat, in JSON text, so that many can be put together without
- * being read (R21).
+ * What a run has to record, in the ordinary case: few and small rows. Flat, in JSON text, so that it can go to a recorder
+ * object, and many can be put together without being read (R21).
  */
-import { byteLength } from "../contract/limits.ts";
 import type { RunState } from "../ledger/state.ts";
 import { dueAt } from "../stores/sql/due.ts";
 import type { Cell, Revised } from "../stores/sql/rows.ts";
@@ -22,6 +21,8 @@ export interface RecordEntry {
   readonly tags: string;
   readonly steps: string;
   readonly events: string;
+  /** How many rows of runs and steps there are. */
+  readonly rows: number;
 }
 
 /** `refused`: D1 stands at what the object does not know. Its events are recorded all the same. */
@@ -30,11 +31,14 @@ export type RecordAnswer =
   /** D1 cannot answer now; the rows may have been recorded. */
   | { readonly ok: false; readonly message: string };
 
-/** Of the texts of one entry, together. What is longer goes to D1 by itself. */
-export const ENTRY_BYTES = 128 * 1_024;
+/** Of the texts of one entry, together, in UTF-16 code units. What is longer goes to D1 in batches of its own. */
+const ENTRY_LENGTH = 128 * 1_024;
 
+/** What a recorder object does. What it throws is weather, or a defect that D1 will tell of by itself. */
 export interface RecorderLike {
   record(entry: RecordEntry): Promise<RecordAnswer>;
+  /** Whether D1 holds anything of a run. */
+  isKnown(runId: string): Promise<boolean>;
 }
 
 /** A namespace of recorder objects. Cloudflare's `DurableObjectNamespace<RunRecorder>` fits. */
@@ -42,9 +46,9 @@ export interface RecorderNamespaceLike {
   getByName(name: string): unknown;
 }
 
-/** How many bytes of UTF-8 an entry's texts have. */
-export function sizeOf({ guard, runs, tags, steps, events }: RecordEntry): number {
-  return byteLength(`${guard ?? ""}${runs}${tags}${steps}${events}`);
+/** In UTF-16 code units. */
+export function lengthOf({ guard, runs, tags, steps, events }: RecordEntry): number {
+  return (guard?.length ?? 0) + runs.length + tags.length + steps.length + events.length;
 }
 
 /** An entry, and the rows that D1 holds once it has been recorded. */
@@ -79,8 +83,9 @@ export function entryOf(cache: RunCache, runId: string, lagMs: number): Told | n
     tags: changedRun === null ? "" : toRows(toTagRows(changedRun)),
     steps: toRows(steps.map((step) => toStepRow(runId, step, step.revision))),
     events: toRows(events.map((event) => toEventRow(runId, event, event.revision))),
+    rows: (changedRun === null ? 0 : 1) + steps.length,
   };
-  if (sizeOf(entry) > ENTRY_BYTES) return null;
+  if (lengthOf(entry) > ENTRY_LENGTH) return null;
   const holds = {
     run: changedRun?.revision ?? null,
     dropped: null,

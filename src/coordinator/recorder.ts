@@ -7,11 +7,10 @@
  * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
  * depends on whether it was.
  */
-import type { Clock } from "../contract/clock.ts";
 import { withDeadline } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Body } from "../ledger/state.ts";
-import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
+import type { D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, STALE, StaleSliceError } from "../stores/d1/database.ts";
 import { chunkCount } from "../stores/sql/bodies.ts";
 import { inParams, PARAM_BYTES } from "../stores/sql/params.ts";
@@ -21,8 +20,10 @@ import { toEventRow, toStepRow, toTagRows } from "../stores/sql/rows.ts";
 import * as sql from "../stores/sql/statements.ts";
 import type { RunCache } from "./cache.ts";
 import type { HeldRows } from "./dirty.ts";
-import type { RecordAnswer, RecordEntry } from "./record-entry.ts";
+import type { RecordInput } from "./rebuild.ts";
+import type { RecordEntry, RecorderLike } from "./record-entry.ts";
 import { entryOf, guardOf, recordedRow } from "./record-entry.ts";
+import { commitEntries } from "./commit-entries.ts";
 
 const BATCH_BYTES = 4 * PARAM_BYTES;
 
@@ -39,15 +40,8 @@ UPDATE durable_runs SET lag_ms = 0 WHERE run_id = ?1 AND fence = ?2 AND revision
 /** What RunHistory.stuck looks for at the least. */
 const LATE_MS = 1_000;
 
-export interface RecorderInput {
-  readonly runId: string;
-  readonly db: D1DatabaseLike;
+export interface RecorderInput extends RecordInput {
   readonly cache: RunCache;
-  readonly clock: Clock;
-  /** For one call to D1, or to a recorder object. */
-  readonly deadlineMs: number;
-  /** Where small changes of many runs go to D1 together; absent: each object goes by itself. */
-  readonly group?: ((entry: RecordEntry) => Promise<RecordAnswer>) | undefined;
 }
 
 /** What was to be recorded is no longer in the cache: D1 knew better. */
@@ -161,7 +155,7 @@ export class Recorder {
     const through = cache.tellableRevision;
     const { epoch } = cache;
     const readAt = (): number => Math.floor(this.#input.clock.now());
-    if (!(await this.#sendInGroup(epoch, readAt()))) {
+    if (!(await this.#sendEntry(epoch, readAt()))) {
       await this.#sendAll(this.#events(), () => ({ epoch, readAt: readAt(), guard: [] }));
       await this.#sendAll(this.#runAndSteps(), () => ({ epoch, readAt: readAt(), guard: this.#guard() }));
     }
@@ -169,35 +163,42 @@ export class Recorder {
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
   }
 
-  /** Answers false where this object has to go to D1 by itself: also when the last time has failed. */
-  async #sendInGroup(epoch: number, readAt: number): Promise<boolean> {
-    const { cache, runId, group } = this.#input;
+  /** Answers false where there is more to send than one entry takes, or where what is late has to be told. */
+  async #sendEntry(epoch: number, readAt: number): Promise<boolean> {
+    const { cache, runId } = this.#input;
     const lagMs = this.#lagMs();
-    if (!group || !cache.isDirty || this.#failures > 0 || this.#late || lagMs >= LATE_MS) return false;
+    if (this.#late || lagMs >= LATE_MS) return false;
+    if (!cache.isDirty) return true;
     const told = entryOf(cache, runId, lagMs);
     if (told === null) return false;
-    const answer = await this.#inGroup(group, told.entry);
+    const isRefused = await this.#isRefused(told.entry);
     this.#assertStands(epoch);
-    if (answer.refused) {
-      cache.markRecorded({ ...holdsNothing(), events: told.holds.events }, readAt);
-      throw new StaleSliceError("a recorder object found D1 at another claim");
+    if (!isRefused) {
+      cache.markRecorded(told.holds, readAt);
+      return true;
     }
-    cache.markRecorded(told.holds, readAt);
-    return true;
+    cache.markRecorded({ ...holdsNothing(), events: told.holds.events }, readAt);
+    throw new StaleSliceError("D1 stands at another claim");
+  }
+
+  /** By a recorder object, where there are any and the last flush has not failed; else by itself. */
+  async #isRefused(entry: RecordEntry): Promise<boolean> {
+    const { db, recorder } = this.#input;
+    if (recorder && this.#failures === 0) return this.#isRefusedInGroup(recorder(), entry);
+    const refused = await commitEntries(db, [entry], this.#input);
+    return refused.has(entry.runId);
   }
 
   /** Whatever a recorder object throws, D1 can be asked without it. */
-  async #inGroup(
-    group: NonNullable<RecorderInput["group"]>,
-    entry: RecordEntry,
-  ): Promise<{ refused: boolean }> {
+  async #isRefusedInGroup(recorder: RecorderLike, entry: RecordEntry): Promise<boolean> {
     const { clock, deadlineMs } = this.#input;
-    const late = (): Error =>
-      new DurableStoreUnavailableError(`a recorder object did not answer within ${deadlineMs} ms`);
-    const answer = await withDeadline(clock, deadlineMs, group(entry), late).catch((cause: unknown) => {
-      throw new DurableStoreUnavailableError("a recorder object could not answer", { cause });
-    });
-    if (answer.ok) return answer;
+    const late = (): Error => new Error(`no answer within ${deadlineMs} ms`);
+    const answer = await withDeadline(clock, deadlineMs, recorder.record(entry), late).catch(
+      (cause: unknown) => {
+        throw new DurableStoreUnavailableError("a recorder object could not answer", { cause });
+      },
+    );
+    if (answer.ok) return answer.refused;
     throw new DurableStoreUnavailableError(answer.message);
   }
 

@@ -16,9 +16,9 @@ import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordina
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
 import type { CoordinatorTimes } from "./coordinated-run.ts";
+import { withCoarseTimers } from "./coarse-timers.ts";
 import { CoordinatedRun } from "./coordinated-run.ts";
 import type { RecorderLike, RecorderNamespaceLike } from "./record-entry.ts";
-import type { RecorderInput } from "./recorder.ts";
 
 export interface RunCoordinatorEnv {
   DB: D1DatabaseLike;
@@ -71,11 +71,11 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
         },
       },
       db: database ?? (env as RunCoordinatorEnv).DB,
-      group: grouping(recorders === undefined ? (env as RunCoordinatorEnv).RECORDERS : recorders, {
+      recorder: recorderOf(recorders === undefined ? (env as RunCoordinatorEnv).RECORDERS : recorders, {
         runId,
         shards: recorderShards,
       }),
-      clock,
+      clock: withCoarseTimers(clock),
       times: { ...TIMES, ...times },
       arm: (delayMs) => this.#arm(delayMs),
     });
@@ -145,11 +145,11 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
 }
 
 /** A fresh stub each time: one that saw a reset stays broken. */
-function grouping(
+function recorderOf(
   recorders: RecorderNamespaceLike | null | undefined,
   { runId, shards }: { runId: string; shards: number },
-): RecorderInput["group"] {
+): (() => RecorderLike) | undefined {
   if (!recorders) return undefined;
   const shard = Number.parseInt(sha256Hex(runId).slice(0, 8), 16) % shards;
-  return (entry) => (recorders.getByName(`recorder-${shard}`) as RecorderLike).record(entry);
+  return () => recorders.getByName(`recorder-${shard}`) as RecorderLike;
 }

@@ -8,6 +8,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
+import { withCoarseTimers } from "./coarse-timers.ts";
 import { GroupCommit } from "./group-commit.ts";
 import type { RecordAnswer, RecordEntry, RecorderLike } from "./record-entry.ts";
 import { ENTRY_VERSION } from "./record-entry.ts";
@@ -35,7 +36,7 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
     super(ctx, env);
     const { database, d1DeadlineMs = 10_000, clock = systemClock } = options;
     const db = database ?? (env as RunRecorderEnv).DB;
-    this.#group = new GroupCommit({ db, clock, deadlineMs: d1DeadlineMs });
+    this.#group = new GroupCommit({ db, clock: withCoarseTimers(clock), deadlineMs: d1DeadlineMs });
   }
 
   /** Idempotent: a newer row is never replaced by an older one. */
@@ -44,5 +45,9 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
     if (version !== ENTRY_VERSION)
       return { ok: false, message: `v is ${version}: this recorder speaks version ${ENTRY_VERSION}` };
     return this.#group.record(entry);
+  }
+
+  isKnown(runId: string): Promise<boolean> {
+    return this.#group.isKnown(runId);
   }
 }

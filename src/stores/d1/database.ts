@@ -39,6 +39,11 @@ export class StaleSliceError extends Error {
 /** What a guard evaluates to abort its batch: SQLite refuses it as JSON. */
 export const STALE = "json('stale slice')";
 
+export interface BatchLimits {
+  readonly clock: Clock;
+  readonly deadlineMs: number;
+}
+
 /**
  * Runs a batch within a deadline and answers the rows of each statement.
  *
@@ -48,12 +53,35 @@ export const STALE = "json('stale slice')";
 export async function runBatch(
   db: D1DatabaseLike,
   statements: D1PreparedStatementLike[],
-  { clock, deadlineMs }: { clock: Clock; deadlineMs: number },
+  limits: BatchLimits,
 ): Promise<unknown[][]> {
+  const answered = await inTime(() => db.batch(statements), limits);
+  return answered.map((one) => (one as { results?: unknown[] }).results ?? []);
+}
+
+/** The same for one statement, which takes less by itself than as a batch. */
+export async function runQuery(statement: D1PreparedStatementLike, limits: BatchLimits): Promise<unknown[]> {
+  const { results } = await inTime(() => statement.all(), limits);
+  return results;
+}
+
+/** The same for statements that write: answers how many rows each has changed; -1 where D1 does not say. */
+export async function runCounted(
+  db: D1DatabaseLike,
+  statements: D1PreparedStatementLike[],
+  limits: BatchLimits,
+): Promise<number[]> {
+  const [only, ...more] = statements;
+  const run = (): Promise<unknown[]> =>
+    only && more.length === 0 ? only.run().then((one) => [one]) : db.batch(statements);
+  const answered = await inTime(run, limits);
+  return answered.map((one) => (one as { meta?: { changes?: number } }).meta?.changes ?? -1);
+}
+
+async function inTime<T>(call: () => Promise<T>, { clock, deadlineMs }: BatchLimits): Promise<T> {
   try {
     const late = (): Error => new DurableStoreUnavailableError(`D1 did not answer within ${deadlineMs} ms`);
-    const answered = await withDeadline(clock, deadlineMs, db.batch(statements), late);
-    return answered.map((one) => (one as { results?: unknown[] }).results ?? []);
+    return await withDeadline(clock, deadlineMs, call(), late);
   } catch (error) {
     throw classify(error);
   }

@@ -1,7 +1,7 @@
 /**
  * The SQL that records what many runs have changed in one batch, each run under a guard of its own (R10, R13).
  *
- * ?1 is always the guards, as a JSON array of rows: run id, fence, the request that claimed under it, the latest revision,
+ * ?1 of what follows, but for SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that claimed under it, the latest revision,
  * the run's highest known revision below the base, the base, manifest hash, creation, and 1 if D1 has held the run, else 0.
  * A guard refuses when D1 knows of another claim, later or as late, of a change to the run that its object never made, or of
  * another run under this id; or when D1 has let the run go. A refused run's rows are left out, and no others.
@@ -21,6 +21,12 @@ WHERE coalesce(
     OR run.manifest_hash <> guard.value->>6
     OR run.created_at <> guard.value->>7,
   guard.value->>8 = 1)`;
+
+/** ?1: run ids, as a JSON array. Answers those that D1 holds anything of, as `run_id`. */
+export const SELECT_KNOWN = `
+SELECT value AS run_id FROM json_each(?1)
+WHERE EXISTS (SELECT 1 FROM durable_runs WHERE run_id = value)
+  OR EXISTS (SELECT 1 FROM durable_events WHERE run_id = value)`;
 
 /** ?2: rows. */
 export const UPSERT_RUNS = `
