@@ -6,7 +6,7 @@
  * something takes is for bench/run.ts to say.
  */
 import { parseArgs } from "node:util";
-import { Runtime } from "./lib/runtime.ts";
+import { bundled, Runtime } from "./lib/runtime.ts";
 
 const { values: args } = parseArgs({
   options: {
@@ -22,12 +22,14 @@ const WORKS: Readonly<Record<string, object>> = {
   W3: { runs: 50, steps: 1, bytes: 20, concurrent: false },
 };
 
+interface Frame {
+  functionName: string;
+  lineNumber: number;
+  url: string;
+}
+
 interface Profile {
-  nodes: {
-    id: number;
-    callFrame: { functionName: string; lineNumber: number };
-    children?: number[];
-  }[];
+  nodes: { id: number; callFrame: Frame; children?: number[] }[];
   samples: number[];
   timeDeltas: number[];
 }
@@ -59,8 +61,26 @@ async function profiled(inspector: Inspector, subject: string, work: string): Pr
   const wallMs = performance.now() - from;
   const { profile } = (await inspector("Profiler.stop")) as { profile: Profile };
   process.stdout.write(`\n## ${work}, ${subject}: ${wallMs.toFixed(0)} ms\n`);
+  print("by file", byFile(profile, await bundled()));
   print("by itself", byItself(profile));
   print("with what it calls", withCallees(profile));
+}
+
+/** esbuild names the file above what comes of it. What has no line is the runtime's. */
+function byFile({ nodes, samples, timeDeltas }: Profile, script: string): Map<string, number> {
+  const starts = script.split("\n").flatMap((line, at) => {
+    const file = /^\/\/ (\S+\.ts|node_modules\/\S+)$/.exec(line)?.[1];
+    return file === undefined ? [] : [{ at, file }];
+  });
+  const fileOf = ({ functionName, lineNumber, url }: Frame): string => {
+    if (lineNumber < 0) return functionName || "(native)";
+    if (!/worker|script|bench/.test(url)) return url || "(internal)";
+    return starts.findLast(({ at }) => at <= lineNumber)?.file ?? url;
+  };
+  const files = new Map(nodes.map(({ id, callFrame }) => [id, fileOf(callFrame)]));
+  const total = new Map<string, number>();
+  for (const [i, id] of samples.entries()) add(total, files.get(id) ?? "", timeDeltas[i] ?? 0);
+  return total;
 }
 
 function byItself({ nodes, samples, timeDeltas }: Profile): Map<string, number> {

@@ -120,7 +120,8 @@ function optionsOf(folder: string, script: string): V4MiniflareOptions {
   };
 }
 
-async function bundled(): Promise<string> {
+/** The Worker, as one script. */
+export async function bundled(): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [join(ROOT, "bench/worker/index.ts")],
     bundle: true,
