@@ -2,6 +2,9 @@
 export type { CoordinatorTimes } from "./coordinator/coordinated-run.ts";
 export { RunCoordinator } from "./coordinator/run-coordinator.ts";
 export type { RunCoordinatorEnv, RunCoordinatorOptions } from "./coordinator/run-coordinator.ts";
+export type { RecorderNamespaceLike } from "./coordinator/record-entry.ts";
+export { RunRecorder } from "./coordinator/run-recorder.ts";
+export type { RunRecorderEnv, RunRecorderOptions } from "./coordinator/run-recorder.ts";
 export { connectRuns } from "./service/connect-runs.ts";
 export type { ConnectedRuns, ConnectOptions } from "./service/connect-runs.ts";
 export type { RunServiceAccess, RunServiceProps } from "./service/props.ts";

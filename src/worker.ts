@@ -27,6 +27,7 @@ import { DurableRunWorkflow } from "./workflows/run-workflow.ts";
 import type { TaskRegistry } from "./workflows/tasks.ts";
 
 export { RunCoordinator } from "./coordinator/run-coordinator.ts";
+export { RunRecorder } from "./coordinator/run-recorder.ts";
 export { RunService } from "./service/run-service.ts";
 
 /** What can be started by name. */
