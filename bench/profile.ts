@@ -6,6 +6,8 @@
  * something takes is for bench/run.ts to say.
  */
 import { parseArgs } from "node:util";
+import type { Inspector } from "./lib/inspector.ts";
+import { connectInspector } from "./lib/inspector.ts";
 import { bundled, Runtime } from "./lib/runtime.ts";
 
 const { values: args } = parseArgs({
@@ -38,7 +40,7 @@ const INSPECTOR_PORT = 9_441;
 
 const runtime = await Runtime.start({ inspectorPort: INSPECTOR_PORT });
 try {
-  const inspector = await connect(INSPECTOR_PORT);
+  const inspector = await connectInspector(INSPECTOR_PORT);
   await inspector("Profiler.enable");
   await inspector("Profiler.setSamplingInterval", { interval: 200 });
   for (const subject of args.subject.split(";")) {
@@ -116,30 +118,4 @@ function print(title: string, total: ReadonlyMap<string, number>): void {
   const top = [...total].sort(([, a], [, b]) => b - a).slice(0, Number(args.top));
   const lines = top.map(([name, ms]) => `${ms.toFixed(1).padStart(9)}  ${name}`);
   process.stdout.write(`\n${title}, ms\n${lines.join("\n")}\n`);
-}
-
-type Inspector = (method: string, params?: object) => Promise<unknown>;
-
-async function connect(port: number): Promise<Inspector> {
-  const listed = (await (await fetch(`http://127.0.0.1:${port}/json`)).json()) as {
-    id: string;
-    webSocketDebuggerUrl: string;
-  }[];
-  const worker = listed.find(({ id }) => id.includes("bench"));
-  if (worker === undefined) throw new Error("the inspector lists no Worker of the benchmark");
-  const socket = new WebSocket(worker.webSocketDebuggerUrl);
-  await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
-  const waiting = new Map<number, (result: unknown) => void>();
-  socket.addEventListener("message", ({ data }) => {
-    const { id, result } = JSON.parse(String(data)) as { id: number; result: unknown };
-    waiting.get(id)?.(result);
-  });
-  let sent = 0;
-  return (method, params = {}) => {
-    sent += 1;
-    const id = sent;
-    const answer = new Promise((resolve) => waiting.set(id, resolve));
-    socket.send(JSON.stringify({ id, method, params }));
-    return answer;
-  };
 }

@@ -10,6 +10,8 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { toSvg } from "./lib/chart.ts";
+import type { MeasuredMemory } from "./lib/memory.ts";
+import { measuredMemory } from "./lib/memory.ts";
 import type { Results } from "./lib/report.ts";
 import { toMarkdown } from "./lib/report.ts";
 import type { MeasuredWork } from "./lib/rounds.ts";
@@ -59,10 +61,12 @@ async function sitting(): Promise<Results> {
   const subjects = [...IN_THE_WORKER.map((name) => subjectInTheWorker(name, callWorker)), ...closable];
   const only = args.only?.split(",");
   const rounds = Number(args.rounds);
+  const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+  const memory: MeasuredMemory[] = only && !only.includes("W5") ? [] : await measuredMemory(rounds, progress);
   const works: MeasuredWork[] = [];
   for (const work of worksOf({ subjects, callWorker })) {
     if (only && !only.includes(work.id)) continue;
-    works.push(await measured(work, rounds, (text) => process.stderr.write(`${text}\n`)));
+    works.push(await measured(work, rounds, progress));
   }
   const counts = (await callWorker("counts", "", {})) as CountedCost[];
   const [cpu] = cpus();
@@ -71,8 +75,9 @@ async function sitting(): Promise<Results> {
     versions: [`Node ${process.versions.node}`, `workerd ${versionOf("workerd")}`, ...notes].join(", "),
     rounds,
     works,
+    memory,
     counts,
-    targets: targetsOf(works, counts),
+    targets: targetsOf({ works, memory, counts }),
   };
 }
 

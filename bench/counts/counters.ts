@@ -2,7 +2,6 @@
  * Counts what a store costs, by wrapping what it uses from outside: its database, its namespace, its object's storage.
  * What is counted does not depend on the machine.
  */
-import type { CoordinatorNamespaceLike } from "../../src/stores/coordinated/wire.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../../src/stores/d1/database.ts";
 
 export interface Counts {
@@ -25,6 +24,8 @@ export interface CountedCost {
   readonly store: string;
   /** Of one step more, in a run of small steps in a row. */
   readonly step: Counts;
+  /** Of one step more in each of 50 runs at once: how many share a call depends on how they meet. */
+  readonly stepOfMany: Counts;
   /** Of a run of one step, from its claim until D1 holds its end. */
   readonly run: Counts;
   /** Of one heartbeat of a run in which nothing else happens. */
@@ -122,21 +123,45 @@ function noteAnswer(answer: unknown, counts: Counts): void {
 type Methods = Record<string, (...args: unknown[]) => Promise<unknown>>;
 
 /** A namespace the calls of whose objects are counted. */
-export function countedNamespace(inner: CoordinatorNamespaceLike, counts: Counts): CoordinatorNamespaceLike {
-  return {
-    getByName: (name, options) =>
-      new Proxy(inner.getByName(name, options) as Methods, {
-        get:
-          (stub, method) =>
-          async (...args: unknown[]): Promise<unknown> => {
-            counts.rpcCalls += 1;
-            counts.rpcBytes += bytesOf(args);
-            const answer = await stub[String(method)]?.(...args);
-            counts.rpcBytes += bytesOf(answer);
-            return answer;
-          },
-      }),
+export function countedNamespace<Namespace extends { getByName(name: string, options?: unknown): unknown }>(
+  inner: Namespace,
+  counts: Counts,
+): Namespace {
+  const counted = {
+    getByName: (name: string, options?: unknown) => countedStub(inner.getByName(name, options), counts),
   };
+  return counted as Namespace;
+}
+
+/** A binding to RunService: opening a session is a call, and so is each of the session's. */
+export function countedService(inner: object, counts: Counts): object {
+  const service = inner as { open(): object };
+  return {
+    open: () => {
+      counts.rpcCalls += 1;
+      return countedStub(service.open(), counts);
+    },
+  };
+}
+
+/** Disposal passes uncounted, and so does the wait for a session to be open. */
+function countedStub(stub: unknown, counts: Counts): unknown {
+  const methods = stub as Methods;
+  return new Proxy(methods, {
+    get: (_target, name) => {
+      if (typeof name === "symbol" || name === "then") {
+        const method: unknown = Reflect.get(methods, name);
+        return typeof method === "function" ? method.bind(methods) : method;
+      }
+      return async (...args: unknown[]): Promise<unknown> => {
+        counts.rpcCalls += 1;
+        counts.rpcBytes += bytesOf(args);
+        const answer = await methods[name]?.(...args);
+        counts.rpcBytes += bytesOf(answer);
+        return answer;
+      };
+    },
+  });
 }
 
 interface CountableStorage {

@@ -46,7 +46,7 @@ function panelOf({ id, title, unit, rows }: MeasuredWork, top: number): { svg: s
 /** Grey for what the platform takes, blue for our stores, yellow for the peers. */
 function colourOf(subject: string): string {
   if (subject.startsWith("floor")) return "f";
-  return /^(coordinated|RPC binding|D1 store|memory|files)/.test(subject) ? "s" : "p";
+  return /^(coordinated|recorder objects|RPC binding|D1 store|memory|files)/.test(subject) ? "s" : "p";
 }
 
 function escaped(text: string): string {

@@ -24,10 +24,16 @@ export function medianOf(sorted: readonly number[]): number {
 
 /**
  * Of what was measured in the same round: the load of a machine changes from round to round, and a ratio within one
- * feels it least.
+ * feels it least. Where nothing is left below the line, as a difference within the noise may leave it, the ratio has no
+ * bound: infinite.
  */
 export function ratioOf(above: readonly number[], below: readonly number[]): Figure {
-  return figureOf(above.map((value, round) => value / (below[round] ?? Number.NaN)));
+  return figureOf(
+    above.map((value, round) => {
+      const divisor = below[round] ?? 0;
+      return divisor > 0 ? value / divisor : Infinity;
+    }),
+  );
 }
 
 export function sumOf(...lists: readonly (readonly number[])[]): number[] {
@@ -42,7 +48,8 @@ export function differenceOf(a: readonly number[], b: readonly number[]): number
 
 /** Three digits that count, and no more than three after the point. */
 export function shown(value: number): string {
-  if (!Number.isFinite(value)) return "–";
+  if (value === Infinity) return "∞";
+  if (Number.isNaN(value)) return "–";
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
   return value.toFixed(digits);
 }

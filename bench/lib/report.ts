@@ -1,6 +1,7 @@
 /** Results as Markdown. */
 import type { CountedCost } from "../counts/counters.ts";
 import { figureOf, shown, shownFigure } from "./figures.ts";
+import type { MeasuredMemory } from "./memory.ts";
 import type { MeasuredWork } from "./rounds.ts";
 import type { Target } from "./targets.ts";
 
@@ -10,14 +11,18 @@ export interface Results {
   readonly versions: string;
   readonly rounds: number;
   readonly works: readonly MeasuredWork[];
+  /** Empty when W5 was left out. */
+  readonly memory: readonly MeasuredMemory[];
   readonly counts: readonly CountedCost[];
   readonly targets: readonly Target[];
 }
 
-export function toMarkdown({ machine, versions, rounds, works, counts, targets }: Results): string {
+export function toMarkdown(results: Results): string {
+  const { machine, versions, rounds, works, memory, counts, targets } = results;
   return [
     `Medians of ${rounds} rounds after a warm-up, with the lowest and the highest in brackets. ${machine}; ${versions}.`,
     ...works.map(workTable),
+    ...(memory.length > 0 ? [memoryTable(memory)] : []),
     countsTable(counts),
     targetsTable(targets),
   ].join("\n\n");
@@ -35,6 +40,18 @@ function workTable({ id, title, unit, rows }: MeasuredWork): string {
   return `### ${id}: ${title}\n\n${table([id, ...heads], lines)}`;
 }
 
+function memoryTable(measured: readonly MeasuredMemory[]): string {
+  const lines = measured.map(({ subject, variant, peak, looks, live, resident }) => [
+    subject,
+    variant,
+    ...[peak, live, resident].map((samples) => shownFigure(figureOf(samples))),
+    String(figureOf(looks).median),
+  ]);
+  const heads = ["highest heap seen", "highest seen after a collection", "memory of workerd"];
+  const head = ["W5, memory", "resumed", ...heads.map((title) => `${title}, MB`), "looks"];
+  return `### W5: memory of a resume of 10,000 steps\n\n${table(head, lines)}`;
+}
+
 const COUNTED: readonly (readonly [keyof CountedCost["step"], string])[] = [
   ["d1RoundTrips", "D1 round trips"],
   ["d1RowsWritten", "D1 rows written"],
@@ -47,10 +64,11 @@ const COUNTED: readonly (readonly [keyof CountedCost["step"], string])[] = [
 ];
 
 function countsTable(costs: readonly CountedCost[]): string {
-  const lines = costs.flatMap(({ store, step, run, heartbeat }) =>
+  const lines = costs.flatMap(({ store, step, stepOfMany, run, heartbeat }) =>
     (
       [
         ["a step", step],
+        ["a step, 50 runs at once", stepOfMany],
         ["a run of one step", run],
         ["a heartbeat", heartbeat],
       ] as const

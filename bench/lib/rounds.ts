@@ -1,4 +1,7 @@
-/** Runs a work: all its rows once to warm up, then round by round, each round beginning with another row. */
+/**
+ * Runs a work: all its rows once to warm up, then round by round. Each round begins with another row, and every other one
+ * goes backwards, so that no row always comes after the same one.
+ */
 import type { Row, Work } from "./works.ts";
 
 export interface MeasuredRow {
@@ -21,7 +24,7 @@ export async function measured(
   for (const row of rows) await named(row, async () => row.prepare?.());
   for (let round = -1; round < rounds; round += 1) {
     progress(`${work.id}, ${round < 0 ? "warm-up" : `round ${round + 1} of ${rounds}`}`);
-    for (const row of rotated(rows, round)) {
+    for (const row of inTurn(rows, round)) {
       const sample = await named(row, row.measure);
       if (round >= 0) samples.get(row)?.push(sample);
     }
@@ -36,9 +39,11 @@ export async function measured(
   };
 }
 
-function rotated<T>(list: readonly T[], by: number): T[] {
-  const at = by <= 0 ? 0 : by % list.length;
-  return [...list.slice(at), ...list.slice(0, at)];
+/** The order of a round; -1 is the warm-up. */
+export function inTurn<T>(list: readonly T[], round: number): T[] {
+  const at = round <= 0 ? 0 : round % list.length;
+  const rotated = [...list.slice(at), ...list.slice(0, at)];
+  return round % 2 === 1 ? rotated.toReversed() : rotated;
 }
 
 async function named<T>({ subject, variant }: Row, work: () => Promise<T>): Promise<T> {

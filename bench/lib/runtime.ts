@@ -105,10 +105,16 @@ function optionsOf(folder: string, script: string): V4MiniflareOptions {
           COUNTED_RUNS: own("CountedCoordinator"),
           GROUPED_RUNS: own("GroupedCoordinator"),
           RECORDER_OBJECTS: own("RunRecorder"),
+          COUNTED_GROUPED_RUNS: own("CountedGroupedCoordinator"),
+          COUNTED_RECORDERS: own("CountedRecorder"),
           FLOORS: own("Floor"),
           MARKS: own("Marks"),
         },
-        serviceBindings: { RUNS_SERVICE: { name: "service", entrypoint: "RunService" } },
+        serviceBindings: {
+          RUNS_SERVICE: { name: "service", entrypoint: "RunService" },
+          // Counts in the isolate of the objects that it calls.
+          COUNTED_SERVICE: { name: "bench", entrypoint: "CountedService" },
+        },
         workflows: { WORKFLOW: { name: "bench", className: "BenchWorkflow" } },
       },
       {

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FileSystemDurableRunStore } from "../../src/stores/file-system/store.ts";
+import { startFilesWorker } from "./files-worker.ts";
 import { WorksOverAStore } from "../works/over-a-store.ts";
 import type { OperationName, Operations, Subject } from "../works/protocol.ts";
 import type { CallWorker } from "./works.ts";
@@ -48,9 +49,12 @@ export interface PeersModule {
 export function filesSubject(parent: string): ClosableSubject {
   const folder = mkdtempSync(join(parent, "files-"));
   const store = new FileSystemDurableRunStore(folder);
-  const works = new WorksOverAStore(store);
+  const works = new WorksOverAStore(store, {
+    startWorker: (runId, leaseMs) => startFilesWorker(folder, runId, leaseMs),
+  });
   return {
     name: "files",
+    canBeKilled: true,
     call: <O extends OperationName>(operation: O, params: Operations[O]) => works[operation](params as never),
     async close() {
       await store.close?.();

@@ -2,8 +2,9 @@
 import type { CountedCost } from "../counts/counters.ts";
 import type { Figure } from "./figures.ts";
 import { differenceOf, figureOf, ratioOf, sumOf } from "./figures.ts";
+import type { MeasuredMemory } from "./memory.ts";
 import type { MeasuredWork } from "./rounds.ts";
-import { FLOORS } from "./works.ts";
+import { FLOORS, MEMORY_SUBJECTS } from "./works.ts";
 
 export interface Target {
   readonly what: string;
@@ -19,8 +20,15 @@ const GROUPED = "recorder objects, ack record";
 const WORKFLOWS = "Workflows, local engine";
 const RESTATE = "Restate";
 
-export function targetsOf(works: readonly MeasuredWork[], counts: readonly CountedCost[]): Target[] {
-  return [...ratios(new Samples(works)), ...counted(counts)];
+export interface MeasuredAll {
+  readonly works: readonly MeasuredWork[];
+  readonly memory: readonly MeasuredMemory[];
+  readonly counts: readonly CountedCost[];
+}
+
+export function targetsOf({ works, memory, counts }: MeasuredAll): Target[] {
+  const all = new Samples(works);
+  return [...ratios(all), ...besideTheirFloors(all), ...memories(memory), ...counted(counts)];
 }
 
 class Samples {
@@ -103,6 +111,41 @@ function ratios(all: Samples): Target[] {
   ];
 }
 
+/**
+ * The same works beside what this design cannot do without, which says how near to the other ratios it can come: a fresh
+ * object asks D1 before it claims (R17), and a run of one step is three commits; an event is one, and the wait for it another.
+ */
+function besideTheirFloors(all: Samples): Target[] {
+  const beside = (work: string, subject: string, floor: string, line?: List): Target => {
+    const [above, below] = [all.of(work, subject), all.of(work, floor)];
+    const what = `${work} ${subject} ÷ ${floor.replace("floor: ", "")}`;
+    return line === undefined
+      ? shownOnly(what, above, below)
+      : shownOnly(`${what} (both less a message's way)`, minus(above, line), minus(below, line));
+  };
+  const line = all.of("W4", FLOORS.line);
+  return [
+    beside("W3", COORDINATOR, FLOORS.freshRun),
+    beside("W3", RECORD, FLOORS.freshRunInD1),
+    beside("W4", COORDINATOR, FLOORS.twoWrites, line),
+    beside("W4", RECORD, FLOORS.twoD1Writes, line),
+  ];
+}
+
+/** By the highest of all resumes, and by all of workerd: the isolate has less. */
+function memories(memory: readonly MeasuredMemory[]): Target[] {
+  return MEMORY_SUBJECTS.map((name) => {
+    const all = memory.filter(({ subject }) => subject === name).flatMap(({ resident }) => resident);
+    const measured = all.length === 0 || all.includes(Number.NaN) ? undefined : figureOf(all);
+    return {
+      what: `W5 ${name}, 10,000 steps: memory in MB`,
+      toReach: "≤ 128",
+      measured,
+      reached: measured && measured.max <= 128,
+    };
+  });
+}
+
 function counted(costs: readonly CountedCost[]): Target[] {
   const of = (store: string): CountedCost | undefined => costs.find((cost) => cost.store === store);
   const record = of(RECORD);
@@ -132,6 +175,11 @@ function atMost(what: string, limit: number, above: List, below: List): Target {
 function atLeast(what: string, limit: number, above: List, below: List): Target {
   const measured = above && below ? ratioOf(above, below) : undefined;
   return { what, toReach: `≥ ${limit}`, measured, reached: measured && measured.median >= limit };
+}
+
+/** A ratio that has nothing to reach: it explains another. */
+function shownOnly(what: string, above: List, below: List): Target {
+  return { what, toReach: "", measured: above && below && ratioOf(above, below), reached: undefined };
 }
 
 function plus(a: List, b: List): List {

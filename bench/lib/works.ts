@@ -32,7 +32,18 @@ export const FLOORS = {
   d1: "floor: one D1 write from a Worker",
   d1ByObject: "floor: RPC + one D1 write",
   fresh: "floor: a fresh object's first two commits",
+  freshRun: "floor: a fresh object's first three commits, after one D1 read",
+  freshRunInD1: "floor: a fresh object's first three D1 writes, after one D1 read",
+  twoWrites: "floor: two RPCs in a row, each with one committed write",
+  twoD1Writes: "floor: two RPCs in a row, each with one D1 write",
 } as const;
+
+/** Whose memory is measured over a resume. */
+export const MEMORY_SUBJECTS = [
+  "coordinated, ack coordinator",
+  "coordinated, ack record",
+  "D1 store",
+] as const;
 
 type FloorName = keyof typeof FLOORS;
 
@@ -106,19 +117,32 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       id: "W3",
       title: "a run of one step, from start to finish",
       unit: "ms a run",
-      rows: [...floors(["fresh"], 20), ...runsRows(subjects, { ...small, runs: 20, steps: 1 })],
+      rows: [
+        ...floors(["fresh", "freshRun", "freshRunInD1"], 20),
+        ...runsRows(subjects, { ...small, runs: 20, steps: 1 }),
+      ],
     },
   ];
 }
 
 function eventWork(subjects: readonly Subject[], callWorker: CallWorker): Work {
-  const floor = (name: FloorName): Row =>
-    eachAlone(FLOORS[name], () => callWorker("floors", name, { times: 1, atOnce: 1 }));
+  const once = (name: FloorName | "pause"): Promise<unknown> =>
+    callWorker("floors", name, { times: 1, atOnce: 1 });
+  const floor = (name: FloorName): Row => ({
+    subject: FLOORS[name],
+    variant: "",
+    measure: () =>
+      medianOfTwenty(
+        () => once("pause"),
+        () => once(name),
+      ),
+  });
+  const floors = (["line", "write", "twoWrites", "twoD1Writes"] as const).map(floor);
   return {
     id: "W4",
     title: "from an emit to the next line of the task that waits (median of 20 events)",
     unit: "ms",
-    rows: [floor("line"), floor("write"), ...subjects.map(waiterRow)],
+    rows: [...floors, ...subjects.map(waiterRow)],
   };
 }
 
@@ -141,30 +165,23 @@ function runsRows(subjects: readonly Subject[], params: Operations["runs"], vari
 function waiterRow(subject: Subject): Row {
   return row(subject, "", async () => {
     await subject.call("waiter", {});
-    const each: number[] = [];
-    for (let event = 0; event < 20; event += 1) {
-      await subject.call("waiting", {});
-      each.push(await msOf(() => subject.call("emit", {})));
-    }
+    const median = await medianOfTwenty(
+      () => subject.call("waiting", {}),
+      () => subject.call("emit", {}),
+    );
     await subject.call("unwait", {});
-    return figureOf(each).median;
+    return median;
   });
 }
 
-/** One message each, as an emit is. */
-function eachAlone(subject: string, call: () => Promise<unknown>): Row {
-  return {
-    subject,
-    variant: "",
-    measure: async () => {
-      const each: number[] = [];
-      for (let i = 0; i < 20; i += 1) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        each.push(await msOf(call));
-      }
-      return figureOf(each).median;
-    },
-  };
+/** `before` ends with a pause where the call will be carried out, so that each call meets what has just woken up. */
+async function medianOfTwenty(before: () => Promise<unknown>, call: () => Promise<unknown>): Promise<number> {
+  const each: number[] = [];
+  for (let i = 0; i < 20; i += 1) {
+    await before();
+    each.push(await msOf(call));
+  }
+  return figureOf(each).median;
 }
 
 function resumeRow(subject: Subject, steps: number): Row {
@@ -178,18 +195,17 @@ function resumeRow(subject: Subject, steps: number): Row {
 
 function takeoverRows(subject: Subject): Row[] {
   const leaseMs = 1_000;
-  return [true, false].map((restarted) =>
-    row(
-      subject,
-      restarted ? "the same worker, restarted" : `another worker, lease ${leaseMs} ms`,
-      async () => {
-        await subject.call("die", { leaseMs });
-        const ms = await msOf(() => subject.call("takeover", { leaseMs, restarted }));
-        await subject.call("rest", {});
-        return ms;
-      },
-    ),
-  );
+  const rowOf = (killed: boolean, restarted: boolean): Row => {
+    const next = restarted ? "the same worker, restarted" : `another worker, lease ${leaseMs} ms`;
+    return row(subject, killed ? `killed; ${next}` : next, async () => {
+      await subject.call("die", { leaseMs, killed });
+      const ms = await msOf(() => subject.call("takeover", { leaseMs, restarted }));
+      await subject.call("rest", {});
+      return ms;
+    });
+  };
+  const kinds = subject.canBeKilled ? [false, true] : [false];
+  return kinds.flatMap((killed) => [rowOf(killed, true), rowOf(killed, false)]);
 }
 
 function historyWork(callWorker: CallWorker): Work {

@@ -14,7 +14,7 @@ import type { ClosableSubject } from "../lib/subjects.ts";
 import { resultOf } from "../works/over-a-store.ts";
 import type { OperationName, Operations } from "../works/protocol.ts";
 import type { StartedPeer } from "./index.ts";
-import { freePort } from "./ports.ts";
+import { freePort } from "../lib/ports.ts";
 
 interface Waiting {
   /** The awakeable that the handler waits for. */

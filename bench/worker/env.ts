@@ -10,6 +10,10 @@ export interface BenchEnv {
   /** The same objects, with recorder objects. */
   GROUPED_RUNS: CoordinatorNamespaceLike;
   RECORDER_OBJECTS: RecorderNamespaceLike;
+  /** The same three, counting. */
+  COUNTED_GROUPED_RUNS: CoordinatorNamespaceLike;
+  COUNTED_RECORDERS: RecorderNamespaceLike;
+  COUNTED_SERVICE: object;
   /** RunService of the other Worker. */
   RUNS_SERVICE: object;
   FLOORS: Named<FloorMethods>;
@@ -26,6 +30,8 @@ export interface FloorMethods {
   noop(): Promise<number>;
   write(): Promise<number>;
   writeToD1(): Promise<void>;
+  readD1AndWrite(): Promise<number>;
+  readAndWriteToD1(): Promise<void>;
 }
 
 export interface MarksMethods {

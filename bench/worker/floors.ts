@@ -27,7 +27,25 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   async writeToD1(): Promise<void> {
     await writeToD1(this.env.DB);
   }
+
+  /** Looks for a row that is not there. */
+  async readD1(): Promise<void> {
+    await this.env.DB.prepare(SELECT).bind(crypto.randomUUID()).all();
+  }
+
+  /** One RPC that asks D1 before it writes, as the claim of a run that nobody has heard of does. */
+  async readD1AndWrite(): Promise<number> {
+    await this.readD1();
+    return this.write();
+  }
+
+  async readAndWriteToD1(): Promise<void> {
+    await this.readD1();
+    await this.writeToD1();
+  }
 }
+
+const SELECT = "SELECT id FROM bench_floor WHERE id = ?1";
 
 const INSERT = "INSERT INTO bench_floor (id, row) VALUES (?1, ?2)";
 
@@ -42,7 +60,19 @@ export interface FloorParams {
   atOnce: number;
 }
 
-export type FloorName = "line" | "noop" | "write" | "d1" | "d1ByObject" | "fresh";
+/** `pause` is no floor: it lets 10 ms pass in the Worker, as a wait does before its event. */
+export type FloorName =
+  | "line"
+  | "pause"
+  | "noop"
+  | "write"
+  | "d1"
+  | "d1ByObject"
+  | "fresh"
+  | "freshRun"
+  | "freshRunInD1"
+  | "twoWrites"
+  | "twoD1Writes";
 
 /** Carries one out, `times` in a row in each of `atOnce` lines. */
 export async function runFloor(
@@ -57,24 +87,40 @@ export async function runFloor(
 }
 
 async function once(env: BenchEnv, name: FloorName, object: string): Promise<void> {
+  const known = (): FloorMethods => env.FLOORS.getByName(object);
+  const fresh = (): FloorMethods => env.FLOORS.getByName(crypto.randomUUID());
   switch (name) {
     case "line":
       return;
+    case "pause":
+      return sleep(10);
     case "noop":
-      await env.FLOORS.getByName(object).noop();
+      await known().noop();
       return;
     case "write":
-      await env.FLOORS.getByName(object).write();
+      await known().write();
       return;
     case "d1":
       return writeToD1(env.DB);
     case "d1ByObject":
-      await env.FLOORS.getByName(object).writeToD1();
-      return;
-    case "fresh": {
-      const fresh = env.FLOORS.getByName(crypto.randomUUID());
-      await fresh.write();
-      await fresh.write();
-    }
+      return known().writeToD1();
+    case "fresh":
+      return inARow(fresh(), ["write", "write"]);
+    case "freshRun":
+      return inARow(fresh(), ["readD1AndWrite", "write", "write"]);
+    case "freshRunInD1":
+      return inARow(fresh(), ["readAndWriteToD1", "writeToD1", "writeToD1"]);
+    case "twoWrites":
+      return inARow(known(), ["write", "write"]);
+    case "twoD1Writes":
+      return inARow(known(), ["writeToD1", "writeToD1"]);
   }
+}
+
+async function inARow(object: FloorMethods, calls: readonly (keyof FloorMethods)[]): Promise<void> {
+  for (const call of calls) await object[call]();
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

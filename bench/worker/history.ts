@@ -16,11 +16,11 @@ const SEED_AT_ONCE = 5_000;
 /** Between two seeded runs: 100,000 of them span about 17 hours. */
 const APART_MS = 600;
 
-/** Ends 19 in 20, and one in 20 has failed. */
+/** Ten projects, in each of which one run in 20 has failed. */
 const RUN_CELLS: Readonly<Record<string, string>> = {
   run_id: "printf('bench-history-%08d', n)",
   project_id: "'project-' || (n % 10)",
-  status: "CASE WHEN n % 20 = 0 THEN 'failed' ELSE 'completed' END",
+  status: "CASE WHEN n / 10 % 20 = 0 THEN 'failed' ELSE 'completed' END",
   created_at: `created_at - n * ${APART_MS}`,
   updated_at: `updated_at - n * ${APART_MS}`,
   completed_at: `completed_at - n * ${APART_MS}`,
@@ -69,7 +69,8 @@ async function ask(history: RunHistory, operation: HistoryOperation, i: number):
     case "list":
       return full((await history.list()).runs.length, 50);
     case "listByProject":
-      return full((await history.list({ projectId: `project-${i % 10}`, status: "failed" })).runs.length, 0);
+      // A page is a bounded walk over the failed runs of all projects: it may come short of 50.
+      return full((await history.list({ projectId: `project-${i % 10}`, status: "failed" })).runs.length, 25);
     case "get":
       return full((await history.get(runId)) ? 1 : 0, 1);
     case "steps":

@@ -14,7 +14,7 @@ import { subjectsOf } from "./subjects.ts";
 export { RunCoordinator } from "../../src/coordinator/run-coordinator.ts";
 export { RunRecorder } from "../../src/coordinator/run-recorder.ts";
 export { RunService } from "../../src/service/run-service.ts";
-export { CountedCoordinator } from "./counted.ts";
+export { CountedCoordinator, CountedGroupedCoordinator, CountedRecorder, CountedService } from "./counted.ts";
 export { Floor } from "./floors.ts";
 export { GroupedCoordinator } from "./grouped.ts";
 export { BenchWorkflow, Marks } from "./workflow.ts";

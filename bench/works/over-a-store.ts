@@ -41,6 +41,13 @@ export interface BehindTheScenes {
   settled?: (runId: string) => Promise<void>;
   /** A quicker way to a failed run of so many completed steps, `MANIFEST` and intents "step-0", "step-1", …: its id. */
   copiedPrefix?: (steps: number) => Promise<string>;
+  /** A worker in a process of its own, which does what `completeThree` does. Resolves at its last acknowledgement. */
+  startWorker?: (runId: string, leaseMs: number) => Promise<KillableWorker>;
+}
+
+export interface KillableWorker {
+  /** Resolves when the process is gone. */
+  kill(): Promise<void>;
 }
 
 export class WorksOverAStore {
@@ -53,8 +60,12 @@ export class WorksOverAStore {
   /** Runs that can be resumed, by the number of their completed steps. */
   readonly #prefixes = new Map<number, string>();
   #dead = "";
+  readonly #startWorker: BehindTheScenes["startWorker"];
+  #killable: KillableWorker | undefined;
 
-  constructor(store: DurableRunStore, { settled = async () => {}, copiedPrefix }: BehindTheScenes = {}) {
+  constructor(store: DurableRunStore, behind: BehindTheScenes = {}) {
+    const { settled = async () => {}, copiedPrefix, startWorker } = behind;
+    this.#startWorker = startWorker;
     this.#store = store;
     this.#settled = settled;
     this.#copiedPrefix = copiedPrefix;
@@ -120,7 +131,7 @@ export class WorksOverAStore {
     const held = fence === undefined ? { runId } : { runId, fence };
     for (let first = 0; first < steps; first += 100) {
       const positions = Array.from({ length: Math.min(100, steps - first) }, (_, i) => first + i);
-      await Promise.all(positions.map((stepIndex) => this.#complete(held, stepIndex)));
+      await Promise.all(positions.map((stepIndex) => complete(this.#store, held, stepIndex)));
     }
     await this.#store.endRun({
       ...held,
@@ -142,16 +153,17 @@ export class WorksOverAStore {
     await this.#rest;
   }
 
-  async die({ leaseMs }: Operations["die"]): Promise<void> {
+  async die({ leaseMs, killed }: Operations["die"]): Promise<void> {
     const runId = this.#touch(newRunId());
-    const input = { runId, manifest: MANIFEST, workerId: "dies", leaseMs };
-    const { fence } = await this.#store.startOrResume(input);
-    const held = fence === undefined ? { runId } : { runId, fence };
-    for (const stepIndex of [0, 1, 2]) await this.#complete(held, stepIndex);
+    if (!killed) await completeThree(this.#store, runId, leaseMs);
+    else if (this.#startWorker) this.#killable = await this.#startWorker(runId, leaseMs);
+    else throw new Error("a worker of this store has no process of its own");
     this.#dead = runId;
   }
 
   async takeover({ leaseMs, restarted }: Operations["takeover"]): Promise<void> {
+    await this.#killable?.kill();
+    this.#killable = undefined;
     for (;;) {
       try {
         return await this.#firstNewStep(this.#dead, 3, restarted ? "dies" : "lives", leaseMs);
@@ -208,12 +220,6 @@ export class WorksOverAStore {
     });
   }
 
-  async #complete(held: { runId: string; fence?: number }, stepIndex: number): Promise<void> {
-    const begin = { ...held, stepIndex, intent: `step-${stepIndex}`, kind: "logic", inputHash: "" } as const;
-    await this.#store.beginStep(begin);
-    await this.#store.completeStep({ ...held, stepIndex, result: resultOf(20) });
-  }
-
   async #send(payload: string): Promise<void> {
     const { runId, next, goesOn } = this.#waiting;
     const emitted = this.#store.emitEvent({ runId, key: `event-${next}`, payload });
@@ -229,6 +235,24 @@ export class WorksOverAStore {
     this.#touched.push(runId);
     return runId;
   }
+}
+
+/** What a worker does that then falls silent, or is killed. */
+export async function completeThree(store: DurableRunStore, runId: string, leaseMs: number): Promise<void> {
+  const input = { runId, manifest: MANIFEST, workerId: "dies", leaseMs };
+  const { fence } = await store.startOrResume(input);
+  const held = fence === undefined ? { runId } : { runId, fence };
+  for (const stepIndex of [0, 1, 2]) await complete(store, held, stepIndex);
+}
+
+async function complete(
+  store: DurableRunStore,
+  held: { runId: string; fence?: number },
+  stepIndex: number,
+): Promise<void> {
+  const begin = { ...held, stepIndex, intent: `step-${stepIndex}`, kind: "logic", inputHash: "" } as const;
+  await store.beginStep(begin);
+  await store.completeStep({ ...held, stepIndex, result: resultOf(20) });
 }
 
 interface Signals {

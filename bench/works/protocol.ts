@@ -23,8 +23,11 @@ export interface Operations {
   resume: { steps: number };
   /** Answers when what `resume` or `takeover` left behind has ended. */
   rest: object;
-  /** A worker claims a run, completes three steps, and is not heard of again. Answers at its last acknowledgement. */
-  die: { leaseMs: number };
+  /**
+   * A worker claims a run, completes three steps, and is not heard of again. Answers at its last acknowledgement.
+   * `killed`: it is a process of its own, which `takeover` begins by killing.
+   */
+  die: { leaseMs: number; killed: boolean };
   /** Another worker, or the same one restarted, claims the run as soon as it may. Answers when its first step begins. */
   takeover: { leaseMs: number; restarted: boolean };
   /** Answers when nothing is left to do behind the scenes. */
@@ -38,6 +41,8 @@ export interface Subject {
   readonly name: string;
   /** Operations that it has no like of. */
   readonly lacks?: readonly OperationName[];
+  /** Whether its workers may be processes of their own. */
+  readonly canBeKilled?: boolean;
   call<O extends OperationName>(operation: O, params: Operations[O]): Promise<void>;
 }
 

@@ -35,6 +35,11 @@ export function fromJsonText(text: string): unknown {
   return text === NO_VALUE ? undefined : (JSON.parse(text) as unknown);
 }
 
+/** A copy of a value that {@link fromJsonText} gave. */
+export function copyOf(value: unknown): unknown {
+  return typeof value === "object" && value !== null ? structuredClone(value) : value;
+}
+
 /** A copy of a value in plain objects, arrays, strings, finite numbers, booleans and null. Throws `payload_not_json`. */
 export function plainJson(field: string, value: unknown): unknown {
   return copy(value, { path: field, key: "", ancestors: [] });

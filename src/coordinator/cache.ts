@@ -26,10 +26,10 @@ type Step = StepState & Revised;
 type Event = EventState & Revised;
 
 /**
- * Revisions that a rebuilt cache leaves out: more than an object can have used without D1 hearing of it, so that a batch
+ * Revisions that a cache leaves out once it was rebuilt, or has caught up: more than an object can have used without D1 hearing of it, so that a batch
  * of the object's earlier life, come late, is never newer than what was written since.
  */
-const REBUILD_GAP = 1_000_000;
+export const REVISION_GAP = 1_000_000;
 
 /** The revision above which all are of this instance, and the highest below it that the run's row is known to have had. */
 export interface Known {
@@ -37,8 +37,18 @@ export interface Known {
   readonly base: number;
 }
 
-/** How far D1 may run ahead of the watermark on record before a commit takes it along. */
+/** What D1 holds, and storage lacks. */
+export interface Later {
+  readonly steps: readonly Step[];
+  /** As D1 has it; `null` where D1 has none, or one of an earlier claim. */
+  readonly run: Run | null;
+  readonly revision: number;
+  readonly leaseExpiresAt: number | null;
+}
+
+/** How far D1 may run ahead of the watermark on record before a commit takes it along; and one of a long result. */
 const WATERMARK_STRIDE = 256;
+const LONG_STRIDE = 16;
 
 /** Of steps in memory. A step with a longer result is committed, and read from storage. */
 const KEPT_RESULT = 4_096;
@@ -144,6 +154,13 @@ export class RunCache {
     return this.#begun.size > 0 || this.#deferred.size > 0 || this.#runIsDeferred;
   }
 
+  /** Whether there is anything that neither storage nor D1 is known to hold. */
+  get hasUntold(): boolean {
+    if (this.#runIsDeferred && this.#dirty.run !== null) return true;
+    for (const stepIndex of this.#deferred) if (this.#dirty.steps.has(stepIndex)) return true;
+    return false;
+  }
+
   /** Epoch milliseconds: of the first begin that is in memory alone; Infinity where there is none. */
   get begunSince(): number {
     let since = Infinity;
@@ -229,6 +246,7 @@ export class RunCache {
         },
         run: run ?? null,
         isOutdone,
+        stride: isSmall(step?.result ?? null) ? WATERMARK_STRIDE : LONG_STRIDE,
       },
       () => {
         if (dropped) this.#drop(dropped);
@@ -243,11 +261,13 @@ export class RunCache {
     if (step) this.#keep(step);
   }
 
-  /** Saves a renewed lease. No revision: D1 does not hear of it. */
+  /** Saves a renewed lease. No revision: D1 does not hear of it, and so it is never in memory alone. */
   renew(run: RunState): void {
     if (this.#run === null) throw new Error("there is no run to renew");
+    const renewed = { ...run, revision: this.#run.revision };
     if (this.exists) this.#tables.saveLease(run);
-    this.#run = { ...run, revision: this.#run.revision };
+    else this.#save({ run: renewed });
+    this.#run = renewed;
   }
 
   /** Saves what is in memory alone. */
@@ -269,7 +289,7 @@ export class RunCache {
   finishAdopting(run: Run | null, now: number): void {
     this.#madeAt = now;
     if (run === null && this.#revision === 0) return;
-    const base = Math.max(this.#revision, run?.revision ?? 0) + REBUILD_GAP;
+    const base = Math.max(this.#revision, run?.revision ?? 0) + REVISION_GAP;
     if (!this.isDirty) this.#recordedRevision = base;
     const adoptedRevision = run?.revision ?? 0;
     this.#write(() => {
@@ -287,27 +307,27 @@ export class RunCache {
   }
 
   /**
-   * Takes over what D1 holds beyond storage, of the same claim: what the last instance deferred and did not save. `recorded`:
-   * the highest revisions in D1, of all rows and of the run's. Who holds the run stays as storage has it, for that was never
-   * deferred.
+   * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save. `revision`:
+   * the highest in D1. `leaseExpiresAt`: as storage has it, for who holds the run was never deferred; or later. Leaves revisions
+   * out, so that nothing of that instance that is still under way to D1 is ever newer.
    */
-  catchUp(
-    steps: readonly Step[],
-    run: Run | null,
-    recorded: { readonly revision: number; readonly runRevision: number },
-  ): void {
+  catchUp({ steps, run, revision, leaseExpiresAt }: Later): void {
     const held = this.#run;
     if (held === null) throw new Error("there is no run to catch up with");
-    const { leaseMs, leaseExpiresAt } = held;
-    const newer = run !== null && run.revision > held.revision ? { ...run, leaseMs, leaseExpiresAt } : null;
-    const base = Math.max(this.#revision, recorded.revision) + REBUILD_GAP;
-    this.#write(() => {
+    const taken = run !== null && run.revision > held.revision ? run : held;
+    const isNewer = taken !== held || leaseExpiresAt !== held.leaseExpiresAt;
+    const newer = isNewer ? { ...taken, leaseMs: held.leaseMs, leaseExpiresAt } : null;
+    const base = Math.max(this.#revision, revision) + REVISION_GAP;
+    this.#save({}, () => {
       for (const step of steps) this.#tables.saveStep(step);
       if (newer) this.#tables.saveRun(newer);
-      this.#setKnown({ runRevision: Math.max(held.revision, recorded.runRevision), base });
+      if (newer) this.#tables.saveLease(newer);
+      this.#setKnown({ runRevision: Math.max(held.revision, run?.revision ?? 0), base });
     });
     this.#revision = base;
     this.#run = newer ?? held;
+    this.#isOnRecord ||= run !== null;
+    for (const { stepIndex } of steps) this.#recent.delete(stepIndex);
   }
 
   /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
@@ -418,8 +438,15 @@ export class RunCache {
       before = () => {},
       run = null,
       isOutdone = () => false,
-      mark = this.#recordedRevision >= this.#savedWatermark + WATERMARK_STRIDE,
-    }: { before?: () => void; run?: Run | null; isOutdone?: (step: Step) => boolean; mark?: boolean } = {},
+      stride = WATERMARK_STRIDE,
+      mark = this.#recordedRevision >= this.#savedWatermark + stride,
+    }: {
+      before?: () => void;
+      run?: Run | null;
+      isOutdone?: (step: Step) => boolean;
+      stride?: number;
+      mark?: boolean;
+    } = {},
     after: () => void = () => {},
   ): void {
     const begun = [...this.#begun.values()].filter((step) => !isOutdone(step));
@@ -438,7 +465,7 @@ export class RunCache {
     this.#deferredSince = Infinity;
     this.#deferred.clear();
     for (const { stepIndex } of deferred) {
-      if (!this.#dirty.steps.has(stepIndex)) this.#recent.delete(stepIndex);
+      if (!this.#dirty.steps.has(stepIndex) || this.#recent.size > KEPT_STEPS) this.#recent.delete(stepIndex);
     }
     this.#begun.clear();
     for (const step of begun) {
@@ -534,20 +561,20 @@ function droppedBy({ run, dropFrom }: Change): DroppedSteps | null {
   return { from: dropFrom, belowFence: run.fence };
 }
 
-function isSmall(body: Body | null): boolean {
+/** Whether a body may be deferred. */
+export function isSmall(body: Body | null): boolean {
   return body === null || "ref" in body || body.text.length <= KEPT_RESULT;
 }
 
-/** Whether two states of a run differ in what it waits for at most. */
-function isHeldAlike(a: RunState, b: RunState): boolean {
+/** Whether two states of a run differ in what it waits for, and in a renewed lease, at most. */
+export function isHeldAlike(a: RunState, b: RunState): boolean {
   return (
     a.fence === b.fence &&
     a.status === b.status &&
     a.claimRequestId === b.claimRequestId &&
-    a.leaseMs === b.leaseMs &&
-    a.leaseExpiresAt === b.leaseExpiresAt &&
+    (a.leaseExpiresAt === null) === (b.leaseExpiresAt === null) &&
     a.completedAt === b.completedAt &&
-    a.interventions === b.interventions &&
-    a.forkedFrom === b.forkedFrom
+    a.interventions.join(" ") === b.interventions.join(" ") &&
+    a.forkedFrom?.copying === b.forkedFrom?.copying
   );
 }

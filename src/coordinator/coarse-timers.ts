@@ -20,9 +20,8 @@ export function withCoarseTimers(clock: Clock): Clock {
   const look = async (): Promise<void> => {
     isLooking = true;
     while (timers.size > 0) {
-      await clock.sleep(
-        Math.min(LOOK_MS, Math.max(0, ...[...timers].map(({ dueAt }) => dueAt - clock.now()))),
-      );
+      const dues = Array.from(timers, ({ dueAt }) => dueAt - clock.now());
+      await clock.sleep(Math.max(0, Math.min(LOOK_MS, ...dues)));
       const now = clock.now();
       for (const timer of timers) {
         if (timer.dueAt > now) continue;

@@ -255,25 +255,30 @@ export class CoordinatedRun implements CoordinatorReads {
     const isNew = this.#cache.run === null;
     const now = this.#now();
     const decision = decide<Op>(this.#cache.slice(request), request, now);
-    if (!decision.ok) return decision;
+    if (!decision.ok) {
+      this.#saveUntold();
+      return decision;
+    }
     const { change, reply } = decision;
+    const waitsForD1 = ack === "record" && isRecorded(request, reply);
     if (change.step && mayLieInMemory(request, change)) {
       this.#cache.applyLazily(change.step);
     } else if (change.run && request.op === "renew") {
       this.#cache.renew(change.run);
     } else if (change.run || change.step || change.event) {
-      const waitsForD1 = ack === "record" && isRecorded(request, reply);
       if (waitsForD1 && chunks.length === 0 && this.#cache.mayDefer(change)) this.#cache.defer(change, now);
       else this.#cache.commit(change, now, { chunks, mayTrail: ack === "record" });
       if (change.run) this.#waiters.wake(LEASE_TOPIC);
       if (change.event) this.#waiters.wake(eventTopic(change.event.key));
       // Now it is known whose the run is, those who are bound to its project may be told of earlier events.
       if (change.run && isNew) this.#waiters.wakeAll();
+    } else if (!waitsForD1) {
+      this.#saveUntold();
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
     this.#gathering.start();
-    if (ack === "record" && isRecorded(request, reply)) await this.#recorded(this.#cache.revision);
+    if (waitsForD1) await this.#recorded(this.#cache.revision);
     return { ok: true, value };
   }
 
@@ -284,6 +289,7 @@ export class CoordinatedRun implements CoordinatorReads {
     const late = (): Error =>
       new DurableStoreUnavailableError(`D1 did not hold the change within ${recordDeadlineMs} ms`);
     const giveUpAt = clock.now() + recordDeadlineMs;
+    this.#recorder.expedite();
     await withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
   }
 
@@ -302,21 +308,39 @@ export class CoordinatedRun implements CoordinatorReads {
     }
   }
 
-  async #flush(): Promise<void> {
+  /**
+   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by catching
+   * up, once.
+   */
+  async #flush(mayReconcile = true): Promise<void> {
     const { epoch } = this.#cache;
     try {
       await this.#recorder.flush();
     } catch (error) {
+      this.#arm();
       // Many may wait for one flush; the first to hear of its guard empties the cache.
       const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
-      if (guarded && this.#cache.epoch === epoch) this.#readiness.discard();
-      this.#arm();
+      if (!guarded || this.#cache.epoch !== epoch) throw error;
+      if (mayReconcile && (await this.#readiness.reconcile())) return this.#flush(false);
+      if (this.#cache.epoch === epoch) this.#readiness.discard();
       throw error;
     }
   }
 
+  /** R14: nobody is told of what is in memory alone. */
+  #saveUntold(): void {
+    if (!this.#cache.hasUntold) return;
+    this.#cache.saveUnsaved();
+    this.#arm();
+  }
+
+  /** R19: an object that never made storage is woken by nobody, and goes when it is asked. */
+  #letGo(): void {
+    if (this.#cache.needsNoStorage && mayGo({ ...this.#standing(), exists: true })) this.#readiness.forget();
+  }
+
   #hasWork(): boolean {
-    return this.#cache.hasUnsaved || this.#cache.isDirty;
+    return !this.#cache.needsNoStorage && (this.#cache.hasUnsaved || this.#cache.isDirty);
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */
@@ -365,7 +389,9 @@ export class CoordinatedRun implements CoordinatorReads {
     return this.#envelope(scope, async () => {
       await this.#readyToRead();
       this.#sees(scope);
-      return { ok: true, value: await read() };
+      const value = await read();
+      this.#saveUntold();
+      return { ok: true, value };
     });
   }
 
@@ -386,6 +412,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /** Says which scope was kept to: nobody answers for an object that knows none. */
   async #envelope<T>(scope: string | undefined, work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+    this.#letGo();
     const envelope = await this.#answered(work);
     return scope === undefined ? envelope : { ...envelope, scope };
   }

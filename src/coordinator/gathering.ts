@@ -33,21 +33,21 @@ export class Gathering {
   start(): void {
     if (this.#isOn || !this.#hasWork()) return;
     this.#isOn = true;
-    this.#lookAgain()
-      // What cannot be saved breaks the object, which is reset.
-      .catch(() => {})
-      .finally(() => {
-        this.#isOn = false;
-      });
+    // What cannot be saved breaks the object, which is reset.
+    this.#lookAgain().catch(() => {});
   }
 
   async #lookAgain(): Promise<void> {
     const { cache, clock, gatherMs, hasFailed, flush } = this.#input;
-    while (this.#hasWork()) {
-      await clock.sleep(gatherMs);
-      this.#saveWhatIsDue();
-      // A flush that fails arms the alarm. It is not waited for: D1 may stall.
-      if (cache.isDirty && !hasFailed()) flush().catch(() => {});
+    try {
+      while (this.#hasWork()) {
+        await clock.sleep(gatherMs);
+        this.#saveWhatIsDue();
+        // A flush that fails arms the alarm. It is not waited for: D1 may stall.
+        if (cache.isDirty && !hasFailed()) flush().catch(() => {});
+      }
+    } finally {
+      this.#isOn = false;
     }
   }
 
@@ -57,15 +57,16 @@ export class Gathering {
     return cache.hasUnsaved || (cache.isDirty && !hasFailed());
   }
 
-  /** Begins that are not over soon, changes that D1 is slow to take, and, much later, those that it holds. */
+  /** Begins that are not over soon, changes that D1 is slow to take or refuses, and, much later, those that it holds. */
   #saveWhatIsDue(): void {
-    const { cache, clock, gatherMs, deferMs, sendingSince, onSaved } = this.#input;
+    const { cache, clock, gatherMs, deferMs, sendingSince, hasFailed, onSaved } = this.#input;
     if (cache.needsNoStorage || !cache.hasUnsaved) return;
     const now = clock.now();
     const isDue =
       now - cache.begunSince >= gatherMs / 2 ||
       now - cache.deferredSince >= deferMs ||
-      now - sendingSince() >= gatherMs;
+      now - sendingSince() >= gatherMs ||
+      hasFailed();
     if (!isDue) return;
     cache.saveUnsaved();
     onSaved();

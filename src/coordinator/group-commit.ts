@@ -4,6 +4,7 @@
  * One call at a time of each kind; what comes meanwhile goes into the next. Keeps nothing: what is in memory here lies in
  * the objects that sent it, or is in nobody's hands yet, and is sent again when no answer comes.
  */
+import type { Clock } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { BatchLimits, D1DatabaseLike } from "../stores/d1/database.ts";
 import { runQuery } from "../stores/d1/database.ts";
@@ -25,18 +26,26 @@ export class GroupCommit {
 
   constructor(input: GroupCommitInput) {
     const { db } = input;
-    this.#entries = new Queue(takeEntries, async (entries) => {
-      const refused = await commitEntries(db, entries, input);
-      return entries.map(({ runId }) => ({ ok: true as const, refused: refused.has(runId) }));
+    this.#entries = new Queue({
+      lengthOf,
+      clock: input.clock,
+      isAwaited: (entry) => entry.isAwaited,
+      // Two instances of one object each have a guard of their own.
+      goesApart: (entry) => entry.runId,
+      async carryOut(entries) {
+        const refused = await commitEntries(db, entries, input);
+        return entries.map(({ runId }) => ({ ok: true as const, refused: refused.has(runId) }));
+      },
     });
-    this.#questions = new Queue(
-      (runIds) => runIds.length,
-      async (runIds) => {
+    this.#questions = new Queue({
+      clock: input.clock,
+      lengthOf: (runId) => JSON.stringify(runId).length,
+      async carryOut(runIds) {
         const rows = await runQuery(db.prepare(SELECT_KNOWN).bind(JSON.stringify(runIds)), input);
         const known = new Set((rows as { run_id: string }[]).map((row) => row.run_id));
         return runIds.map((runId) => known.has(runId));
       },
-    );
+    });
   }
 
   /** Resolves once D1 has answered. Rejects when the entry is wrong in itself, which is a defect. */
@@ -53,58 +62,83 @@ export class GroupCommit {
   }
 }
 
-/** As many as one parameter takes, each run once: two instances of one object each have a guard of their own. */
-function takeEntries(entries: readonly RecordEntry[]): number {
-  const runs = new Set<string>();
-  let length = 0;
-  for (const entry of entries) {
-    length += lengthOf(entry);
-    if (runs.size > 0 && (length > GROUP_LENGTH || runs.has(entry.runId))) break;
-    runs.add(entry.runId);
-  }
-  return runs.size;
+/** How long what nobody waits for may wait for others. */
+const GATHER_MS = 25;
+
+interface Kind<Item, Answer> {
+  readonly clock: Clock;
+  /** Whether it goes as soon as it can. Absent: each does. */
+  isAwaited?(item: Item): boolean;
+  /** What it adds to a parameter, in UTF-16 code units. Throws where it is no item at all. */
+  lengthOf(item: Item): number;
+  /** Two items for which this is the same go in two calls; absent: any go together. */
+  goesApart?(item: Item): string;
+  /** Answers each item, in order. */
+  carryOut(items: readonly Item[]): Promise<readonly Answer[]>;
 }
 
 interface Waiting<Item, Answer> {
   readonly item: Item;
+  readonly length: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
 
 class Queue<Item, Answer> {
-  /** How many of those that wait go together: one at least. */
-  readonly #take: (items: readonly Item[]) => number;
-  readonly #carryOut: (items: readonly Item[]) => Promise<readonly Answer[]>;
+  readonly #kind: Kind<Item, Answer>;
   #waiting: Waiting<Item, Answer>[] = [];
   #isOn = false;
+  #isGathering = false;
 
-  constructor(
-    take: (items: readonly Item[]) => number,
-    carryOut: (items: readonly Item[]) => Promise<readonly Answer[]>,
-  ) {
-    this.#take = take;
-    this.#carryOut = carryOut;
+  constructor(kind: Kind<Item, Answer>) {
+    this.#kind = kind;
   }
 
   ask(item: Item): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject });
-      if (!this.#isOn) void this.#carryOutAll();
+      this.#waiting.push({ item, length: this.#kind.lengthOf(item), resolve, reject });
+      this.#start(this.#kind.isAwaited?.(item) ?? true);
     });
+  }
+
+  /** At once, or after a while in which others may come, and one of them be awaited. */
+  #start(atOnce: boolean): void {
+    if (this.#isOn) return;
+    if (atOnce) {
+      void this.#carryOutAll();
+      return;
+    }
+    if (this.#isGathering) return;
+    this.#isGathering = true;
+    const later = (): void => {
+      this.#isGathering = false;
+      if (!this.#isOn) void this.#carryOutAll();
+    };
+    this.#kind.clock.sleep(GATHER_MS).then(later, later);
   }
 
   async #carryOutAll(): Promise<void> {
     this.#isOn = true;
-    while (this.#waiting.length > 0) {
-      const count = this.#take(this.#waiting.map(({ item }) => item));
-      await this.#settle(this.#waiting.splice(0, count));
-    }
+    while (this.#waiting.length > 0) await this.#settle(this.#waiting.splice(0, this.#groupSize()));
     this.#isOn = false;
+  }
+
+  /** How many of those that wait go together: as many as one parameter takes, and one at least. */
+  #groupSize(): number {
+    const apart = new Set<string>();
+    let length = 0;
+    for (const [i, one] of this.#waiting.entries()) {
+      length += one.length + 1;
+      const id = this.#kind.goesApart?.(one.item);
+      if (i > 0 && (length > GROUP_LENGTH || (id !== undefined && apart.has(id)))) return i;
+      if (id !== undefined) apart.add(id);
+    }
+    return this.#waiting.length;
   }
 
   async #settle(group: readonly Waiting<Item, Answer>[]): Promise<void> {
     try {
-      const answers = await this.#carryOut(group.map(({ item }) => item));
+      const answers = await this.#kind.carryOut(group.map(({ item }) => item));
       for (const [i, { resolve }] of group.entries()) resolve(answers[i] as Answer);
     } catch (error) {
       // One of them may be wrong in itself, and the others are not to fail with it.

@@ -3,7 +3,8 @@
  *
  * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared with
  * D1, once in the life of this instance, for its storage may have been restored to an older state, or trail behind what was
- * deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
+ * deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the comparison. Loading, comparing
+ * and emptying each happen behind one promise that all who need it share.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Op } from "../ledger/requests.ts";
@@ -58,6 +59,28 @@ export class Readiness {
     return this.#comparing;
   }
 
+  /**
+   * After a guard of D1 refused: a late batch of an earlier instance is caught up with, and anything else thrown away, to be
+   * rebuilt. Answers whether the cache stands.
+   */
+  async reconcile(): Promise<boolean> {
+    const { cache } = this.#input;
+    const { epoch } = cache;
+    if (!cache.mayTrail) {
+      this.discard();
+      return false;
+    }
+    this.#compared = false;
+    await this.prepare();
+    return cache.epoch === epoch;
+  }
+
+  /** Forgets what is in memory, where no storage was ever made: the next caller asks D1. */
+  forget(): void {
+    this.#input.cache.forget();
+    this.#reset();
+  }
+
   /** Throws the object's own copy away, for D1 knows better; the next caller rebuilds it. */
   discard(): void {
     this.#input.cache.discard();
@@ -94,6 +117,7 @@ export class Readiness {
     if (cache.epoch !== epoch) return;
     this.#loaded = true;
     this.#compared = true;
+    this.#failures = 0;
     onRebuilt();
   }
 

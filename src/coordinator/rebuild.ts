@@ -1,9 +1,10 @@
 /**
- * From D1 back into an empty cache, and into one that trails behind it (R17). Inline bodies come along, page by page; large ones stay in D1 and are read
- * through when they are asked for.
+ * From D1 back into an empty cache, and into one that trails behind it (R17). Inline bodies come along, page by page; large
+ * ones stay in D1 and are read through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
 import { withDeadline } from "../contract/clock.ts";
+import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { RunState, StepState } from "../ledger/state.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { runBatch, runQuery } from "../stores/d1/database.ts";
@@ -12,28 +13,31 @@ import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } from "../stores/sql/rows.ts";
 import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
 import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
-import type { RunCache } from "./cache.ts";
+import type { Known, Later, RunCache } from "./cache.ts";
+import { isHeldAlike, isSmall, REVISION_GAP } from "./cache.ts";
 import type { RecorderLike } from "./record-entry.ts";
 
 /** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
 const SELECT_EVENTS = `
 SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 15`;
 
-/** ?1: run id, ?2: a position, ?3: a revision. At most about 4 MB. */
+/** ?1: run id, ?2: a position, ?3: a revision, or ?4 to ?5: those of earlier instances. At most about 4 MB. */
 const SELECT_LATER_STEPS = `
 SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps
-WHERE run_id = ?1 AND step_index > ?2 AND revision > ?3 ORDER BY step_index LIMIT 15`;
+WHERE run_id = ?1 AND step_index > ?2 AND (revision > ?3 OR (revision > ?4 AND revision <= ?5))
+ORDER BY step_index LIMIT 15`;
 
 /** More than an object defers at once, unless its storage was restored. */
 const MAX_LATER_STEPS = 600;
 
+/** Longer than an object keeps what it has deferred in memory alone, unless its storage was restored. */
+const MAX_DEFERRED_MS = 10_000;
+
 /** ?1: run id. */
 const SELECT_HEAD = `
-SELECT manifest_hash, created_at, fence, claim_request_id, revision AS run_revision, max(
-  revision,
-  coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0),
-  coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0)
-) AS revision
+SELECT manifest_hash, created_at, fence, claim_request_id, revision AS run_revision,
+  coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0) AS step_revision,
+  coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0) AS event_revision
 FROM durable_runs WHERE run_id = ?1`;
 
 type PagedStepRow = StepRow & { readonly last_index: number };
@@ -80,17 +84,18 @@ export async function rebuild(cache: RunCache, input: RecordInput): Promise<void
 async function isKnown({ runId, db, recorder, ...limits }: RecordInput): Promise<boolean> {
   const { clock, deadlineMs } = limits;
   if (recorder) {
-    const known = await withDeadline(clock, deadlineMs, recorder().isKnown(runId), noAnswer).catch(
-      () => null,
+    const late = (): Error => new DurableStoreUnavailableError("a recorder object did not answer in time");
+    // What it throws is no answer, and D1 can be asked without it; unless all the time is over.
+    const known = await withDeadline(clock, deadlineMs, recorder().isKnown(runId), late).catch(
+      (error: unknown) => {
+        if (error instanceof DurableStoreUnavailableError) throw error;
+        return null;
+      },
     );
     if (known !== null) return known;
   }
   const rows = await runQuery(db.prepare(SELECT_KNOWN).bind(JSON.stringify([runId])), limits);
   return rows.length > 0;
-}
-
-function noAnswer(): Error {
-  return new Error("a recorder object did not answer in time");
 }
 
 /** D1 hears of no heartbeats, so what it says of a lease is old: the holder is given one more to speak up. */
@@ -104,7 +109,8 @@ interface Head {
   readonly fence: number;
   readonly claim_request_id: string;
   readonly run_revision: number;
-  readonly revision: number;
+  readonly step_revision: number;
+  readonly event_revision: number;
 }
 
 /**
@@ -115,47 +121,71 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
   const { epoch } = cache;
   const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
   const [head] = (rows ?? []) as Head[];
-  if (head === undefined) return cache.isOnRecord;
-  if (isOfAnother(head, cache)) return true;
-  if (!cache.mayTrail) return isLater(head, cache);
-  const later = head.revision > cache.revision ? await laterRows(cache, input) : { steps: [], run: null };
-  if (later === null) return true;
-  const recorded = { revision: head.revision, runRevision: head.run_revision };
-  if (cache.epoch === epoch) cache.catchUp(later.steps, later.run, recorded);
-  return false;
+  if (cache.epoch !== epoch) return false;
+  if (head === undefined ? cache.isOnRecord : isOfAnother(head, cache)) return true;
+  if (!cache.mayTrail) return head !== undefined && isLater(head, cache);
+  // Events are never deferred.
+  if (head !== undefined && head.event_revision > cache.revision) return true;
+  const later = await readLater(cache, input);
+  if (later !== null && cache.epoch === epoch) cache.catchUp(later);
+  return later === null;
 }
 
-/** Another run, another claim as late or later, or a change that was made by nobody known here. */
-function isOfAnother(head: Head, { run, known }: RunCache): boolean {
-  if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
+/** Another run, or another claim as late or later. */
+function isOfAnother(head: Head, { run }: RunCache): boolean {
   if (run === null || head.manifest_hash !== run.manifestHash || head.created_at !== run.createdAt)
     return true;
   return head.fence > run.fence || (head.fence === run.fence && head.claim_request_id !== run.claimRequestId);
 }
 
-/** Of the same claim: the object's storage was restored to an earlier state. */
-function isLater(head: Head, { run, revision }: RunCache): boolean {
-  return head.fence === run?.fence && head.revision > revision;
+/** A change that was made by nobody known here; or, of the same claim, the object's storage was restored to an earlier state. */
+function isLater(head: Head, { run, revision, known }: RunCache): boolean {
+  if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
+  const recorded = Math.max(head.run_revision, head.step_revision, head.event_revision);
+  return head.fence === run?.fence && recorded > revision;
 }
 
-/** What D1 holds above the cache's revision; `null` where that is more than can have been deferred. */
-async function laterRows(
-  { revision, run }: RunCache,
-  input: RecordInput,
-): Promise<{ steps: (StepState & Revised)[]; run: (RunState & Revised) | null } | null> {
+/** What D1 holds and the cache lacks; `null` where that cannot all have been deferred by an earlier instance. */
+async function readLater(cache: RunCache, input: RecordInput): Promise<Later | null> {
+  const { revision, known } = cache;
+  const beyond = [revision, known.base - REVISION_GAP, known.base] as const;
   const [runs] = await query(input, [[SELECT_RUN, input.runId]]);
   const [row] = (runs ?? []) as RunRow[];
+  const recorded = row === undefined ? null : fromRunRow(row);
   const steps: (StepState & Revised)[] = [];
   for (let last = -1; ;) {
-    const [rows] = await query(input, [[SELECT_LATER_STEPS, input.runId, last, revision]]);
+    const [rows] = await query(input, [[SELECT_LATER_STEPS, input.runId, last, ...beyond]]);
     const page = ((rows ?? []) as StepRow[]).map(fromStepRow);
     if (page.length === 0) break;
-    steps.push(...page);
     last = page.at(-1)?.stepIndex ?? last;
-    if (steps.length > MAX_LATER_STEPS) return null;
+    steps.push(...page.filter((step) => step.revision > (cache.step(step.stepIndex)?.revision ?? 0)));
+    if (steps.length > MAX_LATER_STEPS || steps.some(({ result }) => !isSmall(result))) return null;
   }
-  const recorded = row === undefined ? null : fromRunRow(row);
-  return { steps, run: recorded?.fence === run?.fence ? recorded : null };
+  const { run } = cache;
+  if (run === null || (recorded !== null && isForeign(recorded, run, known))) return null;
+  return {
+    steps,
+    run: recorded?.fence === run.fence ? recorded : null,
+    revision: Math.max(recorded?.revision ?? 0, ...steps.map((step) => step.revision)),
+    leaseExpiresAt: leaseOf(run, steps, input.clock.now()),
+  };
+}
+
+/** Whether a run's row, of the same claim or an earlier one, says what no instance of this object can have told D1. */
+function isForeign(recorded: RunState & Revised, run: RunState & Revised, known: Known): boolean {
+  const { revision } = recorded;
+  if (revision <= known.runRevision || (revision > known.base && revision <= run.revision)) return false;
+  return run.revision > revision ? recorded.status !== "running" : !isHeldAlike(recorded, run);
+}
+
+/**
+ * Storage knows of each renewal, unless it was restored to an older state: of that tell changes which were made too far apart
+ * to have been in memory alone at once. Then the holder is given one more lease to speak up.
+ */
+function leaseOf(run: RunState, steps: readonly StepState[], now: number): number | null {
+  const instants = steps.flatMap(({ completedAt }) => completedAt ?? []);
+  const isRestored = Math.max(...instants) - Math.min(...instants) > MAX_DEFERRED_MS;
+  return isRestored ? withLease(run, Math.floor(now)).leaseExpiresAt : run.leaseExpiresAt;
 }
 
 /** Chunks `first` to before `end` of a body, from D1, joined. */

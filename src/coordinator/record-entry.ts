@@ -23,6 +23,8 @@ export interface RecordEntry {
   readonly events: string;
   /** How many rows of runs and steps there are. */
   readonly rows: number;
+  /** Whether somebody waits for it. Others may wait a little themselves, so that more go together. */
+  readonly isAwaited: boolean;
 }
 
 /** `refused`: D1 stands at what the object does not know. Its events are recorded all the same. */
@@ -64,7 +66,11 @@ const MAX_ROWS = 500;
  * All that D1 lacks of a run, as one entry; `null` where that is too long, drops steps, or has large bodies. `lagMs`: how
  * long D1 has lacked the run's row.
  */
-export function entryOf(cache: RunCache, runId: string, lagMs: number): Told | null {
+export function entryOf(
+  cache: RunCache,
+  runId: string,
+  { lagMs, isAwaited }: { lagMs: number; isAwaited: boolean },
+): Told | null {
   const { dirty, run } = cache;
   if (dirty.dropped !== null || dirty.steps.size + dirty.events.size > MAX_ROWS) return null;
   const changedRun = dirty.run === null ? null : run;
@@ -84,6 +90,7 @@ export function entryOf(cache: RunCache, runId: string, lagMs: number): Told | n
     steps: toRows(steps.map((step) => toStepRow(runId, step, step.revision))),
     events: toRows(events.map((event) => toEventRow(runId, event, event.revision))),
     rows: (changedRun === null ? 0 : 1) + steps.length,
+    isAwaited,
   };
   if (lengthOf(entry) > ENTRY_LENGTH) return null;
   const holds = {

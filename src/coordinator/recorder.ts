@@ -40,6 +40,9 @@ UPDATE durable_runs SET lag_ms = 0 WHERE run_id = ?1 AND fence = ?2 AND revision
 /** What RunHistory.stuck looks for at the least. */
 const LATE_MS = 1_000;
 
+/** How long a recorder object that could not answer is left alone. */
+const ALONE_MS = 10_000;
+
 export interface RecorderInput extends RecordInput {
   readonly cache: RunCache;
 }
@@ -74,6 +77,10 @@ export class Recorder {
   #recordedThrough = 0;
   #failures = 0;
   #sendingSince = Infinity;
+  /** Whether somebody waits for the next flush. */
+  #isAwaited = false;
+  /** Epoch milliseconds: until when this object goes to D1 without a recorder object. */
+  #aloneUntil = 0;
   /** The latest version of the run's row, if it was recorded late and nothing has been recorded in time since. */
   #late: { readonly fence: number; readonly revision: number } | undefined;
   /** Large bodies that D1 holds, as far as this instance knows. */
@@ -96,6 +103,11 @@ export class Recorder {
   /** Epoch milliseconds: when the flush that is under way began; Infinity where there is none. */
   get sendingSince(): number {
     return this.#sendingSince;
+  }
+
+  /** Somebody waits for the next flush. */
+  expedite(): void {
+    this.#isAwaited = true;
   }
 
   /**
@@ -169,7 +181,9 @@ export class Recorder {
     const lagMs = this.#lagMs();
     if (this.#late || lagMs >= LATE_MS) return false;
     if (!cache.isDirty) return true;
-    const told = entryOf(cache, runId, lagMs);
+    const isAwaited = this.#isAwaited;
+    this.#isAwaited = false;
+    const told = entryOf(cache, runId, { lagMs, isAwaited });
     if (told === null) return false;
     const isRefused = await this.#isRefused(told.entry);
     this.#assertStands(epoch);
@@ -181,10 +195,11 @@ export class Recorder {
     throw new StaleSliceError("D1 stands at another claim");
   }
 
-  /** By a recorder object, where there are any and the last flush has not failed; else by itself. */
+  /** By a recorder object, where there are any and nothing has failed lately; else by itself. */
   async #isRefused(entry: RecordEntry): Promise<boolean> {
     const { db, recorder } = this.#input;
-    if (recorder && this.#failures === 0) return this.#isRefusedInGroup(recorder(), entry);
+    const isAlone = this.#failures > 0 || this.#input.clock.now() < this.#aloneUntil;
+    if (recorder && !isAlone) return this.#isRefusedInGroup(recorder(), entry);
     const refused = await commitEntries(db, [entry], this.#input);
     return refused.has(entry.runId);
   }
@@ -195,10 +210,12 @@ export class Recorder {
     const late = (): Error => new Error(`no answer within ${deadlineMs} ms`);
     const answer = await withDeadline(clock, deadlineMs, recorder.record(entry), late).catch(
       (cause: unknown) => {
+        this.#aloneUntil = clock.now() + ALONE_MS;
         throw new DurableStoreUnavailableError("a recorder object could not answer", { cause });
       },
     );
     if (answer.ok) return answer.refused;
+    this.#aloneUntil = clock.now() + ALONE_MS;
     throw new DurableStoreUnavailableError(answer.message);
   }
 

@@ -39,6 +39,7 @@ const MAX_ATTEMPTS = 1_000_000_000;
 const MAX_DEPTH = 1_000;
 /** Longer bodies lie in chunks. */
 const PARSED_LENGTH = 256 * 1_024;
+const POLICIES = ["rerun", "fail", "park", "reconcile"] as const;
 /** Four texts, of which each byte may be escaped, and what is around them. */
 const MAX_ERROR_LENGTH = 4 * 6 * LIMITS.errorTextBytes + 1_024;
 
@@ -53,7 +54,7 @@ export function checkRequest(request: unknown, now: number): asserts request is 
 }
 
 export function checkOp(op: unknown): asserts op is Op {
-  checkOneOf("op", op, Object.keys(FIELDS_OF) as Op[]);
+  checkOneOf("op", op, OPS);
 }
 
 /** What an operation has beside `op`, `runId` and `requestId`. */
@@ -71,7 +72,7 @@ const FIELDS_OF: Readonly<Record<Op, (request: Fields, now: number) => void>> = 
   begin: (request) => {
     checkFence(request);
     checkStepIndex(request["stepIndex"]);
-    orNull(integer(1))("attempt", request["attempt"]);
+    checkAttempt("attempt", request["attempt"]);
     checkFacts("", request);
   },
   complete: (request, now) => {
@@ -81,7 +82,7 @@ const FIELDS_OF: Readonly<Record<Op, (request: Fields, now: number) => void>> = 
   fail: (request, now) => {
     checkEndOfStep(request, now);
     checkErrorText("error", request["error"]);
-    orNull(integer(0, LIMITS.timeoutMs))("retryAfterMs", request["retryAfterMs"]);
+    checkDelay("retryAfterMs", request["retryAfterMs"]);
     checkBoolean("inDoubt", request["inDoubt"]);
   },
   end: (request) => {
@@ -122,12 +123,14 @@ const FIELDS_OF: Readonly<Record<Op, (request: Fields, now: number) => void>> = 
   seal: (request) => integer(0)("fence", request["fence"]),
 };
 
+const OPS = Object.keys(FIELDS_OF) as Op[];
+
 function checkWorkerId(request: Fields): void {
   checkText("workerId", request["workerId"], LIMITS.workerIdBytes);
 }
 
 function checkFence(request: Fields): void {
-  orNull(integer(0))("fence", request["fence"]);
+  checkCount("fence", request["fence"]);
 }
 
 function checkManifest(request: Fields): void {
@@ -144,7 +147,7 @@ function checkManifest(request: Fields): void {
 function checkEndOfStep(request: Fields, now: number): void {
   checkFence(request);
   checkStepIndex(request["stepIndex"]);
-  orNull(integer(0))("attempt", request["attempt"]);
+  checkCount("attempt", request["attempt"]);
   const { begun } = request;
   if (begun === null) return;
   checkObject("begun", begun);
@@ -152,14 +155,14 @@ function checkEndOfStep(request: Fields, now: number): void {
   checkText("begun.requestId", facts["requestId"], LIMITS.requestIdBytes);
   checkFacts("begun.", facts);
   checkPast("begun.startedAt", facts["startedAt"], now);
-  orNull(checkInstant)("begun.deadlineAt", facts["deadlineAt"]);
+  checkDeadline("begun.deadlineAt", facts["deadlineAt"]);
 }
 
 /** What a begin says of its step, but for its request id. `at`: what stands before the names of fields. */
 function checkFacts(at: string, facts: Fields): void {
   checkLabels(at, facts);
-  orNull(integer(0, LIMITS.timeoutMs))(`${at}timeoutMs`, facts["timeoutMs"]);
-  checkOneOf(`${at}onInterrupted`, facts["onInterrupted"], ["rerun", "fail", "park", "reconcile"]);
+  checkDelay(`${at}timeoutMs`, facts["timeoutMs"]);
+  checkOneOf(`${at}onInterrupted`, facts["onInterrupted"], POLICIES);
   const { waitFor } = facts;
   if (waitFor === null) return;
   checkObject(`${at}waitFor`, waitFor);
@@ -181,7 +184,7 @@ function checkLabels(at: string, of: Fields): void {
       `${at}caught`,
       `must be an array of at most ${LIMITS.steps} positions`,
     );
-  for (const position of caught) integer(0, LIMITS.steps - 1)(`${at}caught`, position);
+  for (const position of caught) checkPosition(`${at}caught`, position);
 }
 
 /** A step of a run that is forked: one that has completed or failed. */
@@ -280,6 +283,13 @@ function parsed(field: string, json: string): unknown {
     throw new DurableInvalidInputError(field, "must be JSON text");
   }
 }
+
+/** Made once, since each step is checked twice. */
+const checkAttempt = orNull(integer(1));
+const checkCount = orNull(integer(0));
+const checkDelay = orNull(integer(0, LIMITS.timeoutMs));
+const checkDeadline = orNull(checkInstant);
+const checkPosition = integer(0, LIMITS.steps - 1);
 
 function orNull(check: Check): Check {
   return (field, value) => {

@@ -13,7 +13,7 @@ import {
   type DurableStepNotDueError,
 } from "../contract/errors.ts";
 import { checkStepIndex } from "../contract/limits.ts";
-import { fromJsonText, toJsonText } from "../contract/payload.ts";
+import { copyOf, fromJsonText, toJsonText } from "../contract/payload.ts";
 import type { StepRecord } from "../contract/types.ts";
 import { newRequestId } from "../identity.ts";
 import type { Attempt } from "./attempt.ts";
@@ -51,7 +51,7 @@ export class StepRunner {
     const { replay } = this.#attempt;
     replay.assertSame(step, plan);
     replay.visit(step);
-    if (step.status === "completed") return structuredClone(step.result) as T;
+    if (step.status === "completed") return copyOf(step.result) as T;
     if (step.status === "failed") {
       if (step.inDoubt) branch.sawFailure(step.stepIndex);
       throw fromStepError(step.error ?? { message: "failed" });
@@ -156,7 +156,7 @@ export class StepRunner {
       const completed = await lease.offer(() => store.completeStep(completion));
       replay.visit(completed);
       // What stands is what a replay will answer, should another attempt's result have been recorded first.
-      return ("result" in completed ? structuredClone(completed.result) : fromJsonText(text)) as T;
+      return ("result" in completed ? copyOf(completed.result) : fromJsonText(text)) as T;
     } catch (error) {
       if (isPayloadError(error)) return this.#fail(branch, begun, error, work);
       throw error;

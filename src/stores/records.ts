@@ -38,8 +38,7 @@ export function toRunRecord({ run, stepCount }: CountedRun, resultText: string |
 
 /** `resultText`: the text of the step's result; ignored unless it has completed. */
 export function toStepRecord(runId: string, step: StepState, resultText: string): StepRecord {
-  const result = step.status === "completed" ? fromJsonText(resultText) : undefined;
-  return {
+  const record: { -readonly [K in keyof StepRecord]: StepRecord[K] } = {
     runId,
     stepIndex: step.stepIndex,
     intent: step.intent,
@@ -47,17 +46,19 @@ export function toStepRecord(runId: string, step: StepState, resultText: string)
     inputHash: step.inputHash,
     status: step.status,
     attempts: step.attempts,
-    ...(result !== undefined && { result }),
-    ...errorField(step),
     tries: step.tries,
-    ...(step.nextAttemptAt !== null && { nextAttemptAt: toIso(step.nextAttemptAt) }),
-    ...(step.inDoubt && { inDoubt: true }),
-    ...(step.path !== String(step.stepIndex) && { path: step.path }),
     startedAt: toIso(step.startedAt),
-    ...(step.completedAt !== null && { completedAt: toIso(step.completedAt) }),
     workerId: step.workerId,
-    ...(step.deadlineAt !== null && { deadlineAt: toIso(step.deadlineAt) }),
   };
+  const result = step.status === "completed" ? fromJsonText(resultText) : undefined;
+  if (result !== undefined) record.result = result;
+  if (step.error !== null) Object.assign(record, errorField(step));
+  if (step.nextAttemptAt !== null) record.nextAttemptAt = toIso(step.nextAttemptAt);
+  if (step.inDoubt) record.inDoubt = true;
+  if (step.path !== String(step.stepIndex)) record.path = step.path;
+  if (step.completedAt !== null) record.completedAt = toIso(step.completedAt);
+  if (step.deadlineAt !== null) record.deadlineAt = toIso(step.deadlineAt);
+  return record;
 }
 
 export function toEventRecord(runId: string, event: EventState, payloadText: string): EventRecord {
@@ -67,9 +68,17 @@ export function toEventRecord(runId: string, event: EventState, payloadText: str
 /** The farthest that a Date reaches from 1970, either way. */
 const LAST_INSTANT = 8.64e15;
 
-/** An instant beyond what a Date can be is shown as the last, or the first, that it can: one bad row spoils no list. */
+let latest = { epochMs: 0, iso: "1970-01-01T00:00:00.000Z" };
+
+/**
+ * An instant beyond what a Date can be is shown as the last, or the first, that it can: one bad row spoils no list. What
+ * happens in one millisecond is told many times.
+ */
 export function toIso(epochMs: number): string {
-  return new Date(Math.max(-LAST_INSTANT, Math.min(LAST_INSTANT, epochMs))).toISOString();
+  if (latest.epochMs === epochMs) return latest.iso;
+  const iso = new Date(Math.max(-LAST_INSTANT, Math.min(LAST_INSTANT, epochMs))).toISOString();
+  latest = { epochMs, iso };
+  return iso;
 }
 
 function toRunWait({ stepIndex, for: what, key, until }: Wait): RunWait {

@@ -1,5 +1,6 @@
 /**
- * A D1 database that fails on demand, by wrapping a real one: before the commit, after it, or not at all for a while.
+ * A D1 database that fails on demand, by wrapping a real one: before the commit, after it, or not at all for a while. A
+ * statement that is run by itself counts as a batch of one.
  */
 import type { Clock } from "../contract/clock.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
@@ -44,7 +45,7 @@ export class FaultyDatabase implements D1DatabaseLike {
   }
 
   prepare(query: string): D1PreparedStatementLike {
-    return new Prepared(this.#inner.prepare(query), query);
+    return new Prepared(this.#inner.prepare(query), query, this);
   }
 
   async batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
@@ -84,25 +85,29 @@ export class FaultyDatabase implements D1DatabaseLike {
 class Prepared implements D1PreparedStatementLike {
   readonly inner: D1PreparedStatementLike;
   readonly query: string;
+  readonly #database: FaultyDatabase;
 
-  constructor(inner: D1PreparedStatementLike, query: string) {
+  constructor(inner: D1PreparedStatementLike, query: string, database: FaultyDatabase) {
     this.inner = inner;
     this.query = query;
+    this.#database = database;
   }
 
   bind(...values: unknown[]): D1PreparedStatementLike {
-    return new Prepared(this.inner.bind(...values), this.query);
+    return new Prepared(this.inner.bind(...values), this.query, this.#database);
   }
 
   first<T = unknown>(): Promise<T | null> {
     return this.inner.first<T>();
   }
 
-  all<T = unknown>(): Promise<{ results: T[] }> {
-    return this.inner.all<T>();
+  async all<T = unknown>(): Promise<{ results: T[] }> {
+    const [answer] = await this.#database.batch([this]);
+    return answer as { results: T[] };
   }
 
-  run(): Promise<{ success: boolean; meta?: { changes?: number } }> {
-    return this.inner.run();
+  async run(): Promise<{ success: boolean; meta?: { changes?: number } }> {
+    const [answer] = await this.#database.batch([this]);
+    return answer as { success: boolean; meta?: { changes?: number } };
   }
 }

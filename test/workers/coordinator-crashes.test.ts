@@ -14,7 +14,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, recordedRun, recordedStep, wait } from "./coordinator-world.ts";
+import { store, claim, stubOf, recordedRun, recordedStep, saved, wait } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -226,8 +226,10 @@ it("a restored object that goes on before the next claim does not hide what D1 h
     await worker.beginStep(aStep(runId, i, { fence }));
     await worker.completeStep({ runId, stepIndex: i, fence, result: i });
   }
+  await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
     state.storage.sql.exec("DELETE FROM durable_steps");
+    state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
   });
   await evictDurableObject(stubOf(runId));
   for (let i = 3; i < 8; i += 1) {
@@ -240,6 +242,7 @@ it("a restored object that goes on before the next claim does not hide what D1 h
 
 it("code that is older than the tables leaves their version alone", async () => {
   const { runId } = await claim();
+  await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
     state.storage.sql.exec("UPDATE durable_meta SET value = 99 WHERE key = 'schema_version'");
   });

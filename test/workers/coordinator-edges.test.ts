@@ -12,7 +12,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, recordedRun, wait } from "./coordinator-world.ts";
+import { store, claim, stubOf, recordedRun, wait, saved } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -124,6 +124,7 @@ it("a clock that gives fractions of a millisecond is no defect", async () => {
 
 it("a lapsed lease is not revived by the loss of the storage (R8)", async () => {
   const { runId, fence } = await claim();
+  await saved(runId);
   clock.advance(600_000);
   await runDurableObjectAlarm(stubOf(runId));
   expect((await store().renewLease({ runId, workerId: "worker-1", fence })).ok).toBe(false);
@@ -159,6 +160,7 @@ it("after retention, a run with 3 MB of results can be read", async () => {
 
 it("a lapsed lease is told to D1 once, not at each wake-up", async () => {
   const { runId } = await claim();
+  await saved(runId);
   clock.advance(30_001);
   await runDurableObjectAlarm(stubOf(runId));
   let told = 0;

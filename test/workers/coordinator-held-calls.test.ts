@@ -8,7 +8,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, store, stubOf } from "./coordinator-world.ts";
+import { claim, saved, store, stubOf } from "./coordinator-world.ts";
 import { evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -114,6 +114,7 @@ describe("a held call of a run whose storage is removed once it is over", () => 
     await store().beginStep(aStep(runId, 0, { fence }));
     await store().completeStep({ runId, stepIndex: 0, fence, result: 1 });
     await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
+    await saved(runId);
     clock.advance(3_600_001);
     const { calls, waiting } = counting();
     const event = waiting.waitForEvent({ runId, key: "k", timeoutMs: 60_000 });

@@ -5,7 +5,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, wait, recordedRun } from "./coordinator-world.ts";
+import { store, claim, stubOf, wait, recordedRun, saved } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
@@ -47,11 +47,14 @@ it("storage that was restored to an older lease ends no live one", async () => {
   await drained(runId);
   // What will be restored: the run as it is now, without steps.
   for (let i = 0; i < 3; i += 1) {
+    // Too far apart to have been deferred at once.
+    clock.advance(6_000);
     await store().beginStep(aStep(runId, i, { fence }));
     await store().completeStep({ runId, stepIndex: i, fence, attempt: 1, result: i });
   }
-  clock.advance(25_000);
+  clock.advance(7_000);
   await store().renewLease({ runId, workerId: "worker-1", fence });
+  await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
     state.storage.sql.exec("DELETE FROM durable_steps");
     state.storage.sql.exec(

@@ -6,7 +6,7 @@ import { newRunId } from "../../src/identity.ts";
 import { RunHistory } from "../../src/history/run-history.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, store, stubOf, withSteps } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, store, stubOf, withSteps, saved } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { AT, iso, SetClock } from "./history-world.ts";
@@ -25,6 +25,7 @@ afterEach(resetFaults);
 async function ended(): Promise<string> {
   const { runId, fence } = await withSteps();
   await store().endRun({ runId, workerId: "worker-1", fence, status: "failed" });
+  await saved(runId);
   await drained(runId);
   return runId;
 }
@@ -94,6 +95,7 @@ it("an object that was rebuilt stays while its run has a lease, until it has not
 it("a run that begins under the id of one that is gone, in the same instance, has none of its lag", async () => {
   const { runId, fence } = await claim();
   await store().endRun({ runId, workerId: "worker-1", fence, status: "completed" });
+  await saved(runId);
   await drained(runId);
   clock.advance(HOUR);
   await runDurableObjectAlarm(stubOf(runId));

@@ -1,4 +1,5 @@
 /** What tests of the coordinator share: stores, runs, the object of a run, and what D1 has of it. */
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
@@ -28,6 +29,11 @@ export async function withSteps(): Promise<{ runId: string; fence: number }> {
 
 export function stubOf(runId: string) {
   return env.RUNS.getByName(runId);
+}
+
+/** Has the object save what it has deferred, as it would within a second. */
+export async function saved(runId: string): Promise<void> {
+  await runInDurableObject(stubOf(runId), (object) => object.alarm?.());
 }
 
 export function recordedRun(runId: string): Promise<Row | null> {

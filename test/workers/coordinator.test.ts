@@ -14,7 +14,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { store, claim, recordedRun, recordedStep } from "./coordinator-world.ts";
+import { store, claim, recordedRun, recordedStep, saved } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -174,8 +174,10 @@ describe("losing the object", () => {
     const { runId, fence } = await claim();
     await store().beginStep(aStep(runId, 0, { fence }));
     await store().completeStep({ runId, stepIndex: 0, fence, result: "recorded" });
+    await saved(runId);
     await runInDurableObject(env.RUNS.getByName(runId), (_object, state) => {
       state.storage.sql.exec("DELETE FROM durable_steps");
+      state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
     });
     await evictDurableObject(env.RUNS.getByName(runId));
     const { completedSteps } = await store().startOrResume({ ...aRun(), runId });
@@ -243,6 +245,7 @@ describe("losing the object", () => {
 describe("the alarm (R18)", () => {
   it("notes once, in D1 too, that a lease has lapsed", async () => {
     const { runId, fence } = await claim();
+    await saved(runId);
     await store().renewLease({ runId, workerId: "worker-1", fence, leaseMs: 60_000 });
     expect(await recordedRun(runId)).toMatchObject({ lease_expires_at: expect.any(Number) as number });
     clock.advance(60_001);
@@ -298,6 +301,7 @@ describe("retention (R19)", () => {
       status,
       ...(status === "completed" && { result: 7 }),
     });
+    await saved(runId);
     return runId;
   };
 

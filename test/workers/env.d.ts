@@ -2,6 +2,7 @@
 declare namespace Cloudflare {
   interface Env {
     RUNS: DurableObjectNamespace<import("./worker.ts").RunCoordinator>;
+    RECORDERS: DurableObjectNamespace<import("./worker.ts").RunRecorder>;
     DB: D1Database;
     SCRIPTED: Workflow<string>;
     RUN_WORKFLOW: Workflow<import("../../src/workflows/tasks.ts").RunWorkflowParams>;
@@ -20,6 +21,6 @@ declare namespace Cloudflare {
   }
   interface GlobalProps {
     mainModule: typeof import("./worker.ts");
-    durableNamespaces: "RunCoordinator";
+    durableNamespaces: "RunCoordinator" | "RunRecorder";
   }
 }

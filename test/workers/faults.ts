@@ -7,17 +7,21 @@
 import type { Clock } from "../../src/contract/clock.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { CoordinatorTimes } from "../../src/coordinator/coordinated-run.ts";
+import type { RecorderNamespaceLike } from "../../src/coordinator/record-entry.ts";
 import type { D1DatabaseLike } from "../../src/stores/d1/database.ts";
 
-interface Faults {
+export interface Faults {
   clock: Clock;
   /** Stands between the coordinators and D1. */
   wrap: (db: D1DatabaseLike) => D1DatabaseLike;
   times: Partial<CoordinatorTimes>;
+  /** `null`: coordinators go to D1 by themselves. */
+  recorders: RecorderNamespaceLike | null;
+  recorderShards: number;
 }
 
 let current: Faults = none();
-const byRun = new Map<string, Faults>();
+const byName = new Map<string, Faults>();
 
 /** Those of the test at hand, read at every call. */
 export const faults: Faults = {
@@ -39,11 +43,24 @@ export const faults: Faults = {
   set times(times) {
     current.times = times;
   },
+  get recorders() {
+    return current.recorders;
+  },
+  set recorders(recorders) {
+    current.recorders = recorders;
+  },
+  get recorderShards() {
+    return current.recorderShards;
+  },
+  set recorderShards(shards) {
+    current.recorderShards = shards;
+  },
 };
 
-export function faultsOf(runId: string): Faults {
-  const known = byRun.get(runId) ?? current;
-  byRun.set(runId, known);
+/** By a run's id, or a recorder object's name. */
+export function faultsOf(name: string): Faults {
+  const known = byName.get(name) ?? current;
+  byName.set(name, known);
   return known;
 }
 
@@ -52,5 +69,5 @@ export function resetFaults(): void {
 }
 
 function none(): Faults {
-  return { clock: systemClock, wrap: (db) => db, times: {} };
+  return { clock: systemClock, wrap: (db) => db, times: {}, recorders: null, recorderShards: 1 };
 }

@@ -41,6 +41,10 @@ export class GatedDatabase implements D1DatabaseLike {
     this.#text.set(one, query);
     const bind = one.bind.bind(one);
     one.bind = (...values) => this.#note(bind(...values), query);
+    // A statement that is run by itself is a batch of one.
+    const alone = async <T>(): Promise<T> => (await this.batch([one]))[0] as T;
+    one.run = alone;
+    one.all = alone;
     return one;
   }
 }

@@ -7,6 +7,7 @@ import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.t
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "../../src/stores/sql/rows.ts";
 import { aRun } from "../../src/testing/harness.ts";
+import { saved } from "./coordinator-world.ts";
 
 interface Column {
   name: string;
@@ -64,6 +65,7 @@ describe("the object's schema", () => {
   it("has the tables of D1, to the letter", async () => {
     const runId = newRunId();
     await new CoordinatedDurableRunStore(env.RUNS).startOrResume({ ...aRun(), runId });
+    await saved(runId);
     const query = "SELECT name, sql FROM sqlite_master WHERE name IN (?1, ?2, ?3, ?4) ORDER BY name";
     const names = ["durable_chunks", "durable_events", "durable_runs", "durable_steps"];
     const inObject = await runInDurableObject(env.RUNS.getByName(runId), (_object, state) =>

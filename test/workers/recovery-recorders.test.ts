@@ -1,0 +1,16 @@
+import { env } from "cloudflare:workers";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import { TestClock } from "../../src/testing/clock.ts";
+import { describeRecovery } from "../../src/testing/describe-recovery.ts";
+import { abort, evict, wipe } from "./disasters.ts";
+import { faults } from "./faults.ts";
+
+describeRecovery("CoordinatedDurableRunStore, ack: record, with a recorder object,", {
+  newStore: () => {
+    const clock = new TestClock();
+    faults.clock = clock;
+    faults.recorders = env.RECORDERS;
+    const open = () => new CoordinatedDurableRunStore(env.RUNS, { ack: "record" });
+    return { store: open(), clock, reopen: open, disasters: { aborted: abort, evicted: evict, wiped: wipe } };
+  },
+});
