@@ -68,7 +68,8 @@ export function withDeadline<T>(
   onDeadline: () => Error,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const isDue = (): void => reject(onDeadline());
+    // Not at once: what has settled by then comes first.
+    const isDue = (): void => void Promise.resolve().then(onDeadline).then(reject, reject);
     const cancel = clock.timer?.(ms, isDue) ?? timerBySleep(clock, ms, isDue);
     // A function that is written in JavaScript may answer no promise.
     Promise.resolve(work).then(

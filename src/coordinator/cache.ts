@@ -11,18 +11,19 @@
  * D1 is told of nothing that storage lacks, unless storage says that it may trail; large bodies are read from SQLite, never kept.
  */
 import type { Request } from "../ledger/requests.ts";
-import type { Body, Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
+import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";
 import { subjectOf } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
 import type { Revised } from "../stores/sql/rows.ts";
 import type { DroppedSteps, HeldRows } from "./dirty.ts";
 import { DirtyRows } from "./dirty.ts";
+import type { Step } from "./recent-steps.ts";
+import { isSmall, RecentSteps } from "./recent-steps.ts";
 import type { SyncStorage } from "./schema.ts";
 import { RunTables } from "./tables.ts";
 
 type Run = RunState & Revised;
-type Step = StepState & Revised;
 type Event = EventState & Revised;
 
 /**
@@ -50,22 +51,11 @@ export interface Later {
 const WATERMARK_STRIDE = 256;
 const LONG_STRIDE = 16;
 
-/** Of steps in memory. A step with a longer result is committed, and read from storage. */
-const KEPT_RESULT = 4_096;
-const KEPT_STEPS = 1_000;
-
-/** What may be deferred at once. */
-const DEFERRED_STEPS = 256;
-
 export class RunCache {
   readonly #tables: RunTables;
   #run: Run | null = null;
   #revision = 0;
-  /** R16: begins that nothing has taken along yet, and that D1 is not told of. */
-  readonly #begun = new Map<number, Step>();
-  /** Steps that storage lacks, and others that D1 may lack, so that they need not be read for it. */
-  readonly #recent = new Map<number, Step>();
-  readonly #deferred = new Set<number>();
+  readonly #steps = new RecentSteps();
   #runIsDeferred = false;
   #deferredSince = Infinity;
   /** Whether D1 may hold what storage lacks: as storage has it, and as the next transaction says. */
@@ -132,9 +122,7 @@ export class RunCache {
 
   /** Of the latest change before which there is none that D1 is not told of yet. */
   get tellableRevision(): number {
-    let lowest = this.#revision + 1;
-    for (const { revision } of this.#begun.values()) lowest = Math.min(lowest, revision);
-    return lowest - 1;
+    return Math.min(this.#revision, this.#steps.begunRevision - 1);
   }
 
   /** Whether D1 may hold changes that storage lost with the last instance of this object. */
@@ -151,21 +139,18 @@ export class RunCache {
   }
 
   get hasUnsaved(): boolean {
-    return this.#begun.size > 0 || this.#deferred.size > 0 || this.#runIsDeferred;
+    return this.#steps.hasUnsaved || this.#runIsDeferred;
   }
 
   /** Whether there is anything that neither storage nor D1 is known to hold. */
   get hasUntold(): boolean {
     if (this.#runIsDeferred && this.#dirty.run !== null) return true;
-    for (const stepIndex of this.#deferred) if (this.#dirty.steps.has(stepIndex)) return true;
-    return false;
+    return this.#steps.someDeferred((stepIndex) => this.#dirty.steps.has(stepIndex));
   }
 
   /** Epoch milliseconds: of the first begin that is in memory alone; Infinity where there is none. */
   get begunSince(): number {
-    let since = Infinity;
-    for (const { startedAt } of this.#begun.values()) since = Math.min(since, startedAt);
-    return since;
+    return this.#steps.begunSince;
   }
 
   /** Epoch milliseconds: since when changes that were deferred are in memory alone; Infinity where there are none. */
@@ -176,7 +161,7 @@ export class RunCache {
   /** A run that has ended, and that D1 holds all of, before storage was made for it: none is needed any more. */
   get needsNoStorage(): boolean {
     const hasEnded = this.#run !== null && this.#run.completedAt !== null;
-    return !this.exists && hasEnded && !this.isDirty && this.#begun.size === 0;
+    return !this.exists && hasEnded && !this.isDirty && !this.#steps.hasBegun;
   }
 
   slice(request: Request): Slice {
@@ -191,7 +176,7 @@ export class RunCache {
   /** Takes a begin into memory; the next commit saves it. */
   applyLazily(step: StepState): void {
     this.#revision += 1;
-    this.#begun.set(step.stepIndex, { ...step, revision: this.#revision });
+    this.#steps.begin({ ...step, revision: this.#revision });
   }
 
   /**
@@ -199,8 +184,8 @@ export class RunCache {
    * event, of which D1 keeps the first that comes; nor what is long, or drops steps.
    */
   mayDefer({ run, step, event, dropFrom }: Change): boolean {
-    if (event || dropFrom !== undefined || this.#deferred.size >= DEFERRED_STEPS) return false;
-    if (step && !isSmall(step.result)) return false;
+    if (event || dropFrom !== undefined || !this.#steps.takesMore) return false;
+    if (step && !isSmall(step)) return false;
     if (!this.exists) return true;
     return this.#mayTrail && (run === undefined || (this.#run !== null && isHeldAlike(run, this.#run)));
   }
@@ -215,11 +200,7 @@ export class RunCache {
       this.#run = { ...run, revision };
       this.#runIsDeferred = true;
     }
-    if (step) {
-      this.#begun.delete(step.stepIndex);
-      this.#recent.set(step.stepIndex, { ...step, revision });
-      this.#deferred.add(step.stepIndex);
-    }
+    if (step) this.#steps.defer({ ...step, revision });
     this.#dirty.noteChange({ ...(run && { run }), ...(step && { step }) }, revision, now);
   }
 
@@ -246,7 +227,7 @@ export class RunCache {
         },
         run: run ?? null,
         isOutdone,
-        stride: isSmall(step?.result ?? null) ? WATERMARK_STRIDE : LONG_STRIDE,
+        stride: step && !isSmall(step) ? LONG_STRIDE : WATERMARK_STRIDE,
       },
       () => {
         if (dropped) this.#drop(dropped);
@@ -256,9 +237,10 @@ export class RunCache {
     );
     this.#revision = revision;
     if (run) this.#run = run;
-    if (dropped) this.#forgetSteps(dropped);
+    if (dropped) this.#dirty.noteDropped(dropped);
+    if (dropped) this.#steps.drop(dropped.from);
     this.#dirty.noteChange(change, revision, now);
-    if (step) this.#keep(step);
+    if (step) this.#steps.keep(step);
   }
 
   /** Saves a renewed lease. No revision: D1 does not hear of it, and so it is never in memory alone. */
@@ -327,7 +309,7 @@ export class RunCache {
     this.#revision = base;
     this.#run = newer ?? held;
     this.#isOnRecord ||= run !== null;
-    for (const { stepIndex } of steps) this.#recent.delete(stepIndex);
+    for (const { stepIndex } of steps) this.#steps.letGo(stepIndex);
   }
 
   /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
@@ -337,7 +319,7 @@ export class RunCache {
     }
     this.#dirty.settle(held, readAt);
     for (const stepIndex of held.steps.keys()) {
-      if (!this.#deferred.has(stepIndex) && !this.#dirty.steps.has(stepIndex)) this.#recent.delete(stepIndex);
+      if (!this.#dirty.steps.has(stepIndex)) this.#steps.letGo(stepIndex);
     }
     if (held.run !== null) this.#isOnRecord = true;
     if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
@@ -398,12 +380,12 @@ export class RunCache {
   }
 
   step(stepIndex: number): Step | null {
-    return this.#begun.get(stepIndex) ?? this.tellableStep(stepIndex);
+    return this.#steps.get(stepIndex) ?? this.#tables.step(stepIndex);
   }
 
   /** What D1 may be told. */
   tellableStep(stepIndex: number): Step | null {
-    return this.#recent.get(stepIndex) ?? this.#tables.step(stepIndex);
+    return this.#steps.tellable(stepIndex) ?? this.#tables.step(stepIndex);
   }
 
   event(key: string): Event | null {
@@ -411,14 +393,13 @@ export class RunCache {
   }
 
   stepCount(): number {
-    const unsaved = new Set([...this.#begun.keys(), ...this.#deferred]);
-    const fresh = [...unsaved].filter((stepIndex) => this.#tables.step(stepIndex) === null);
+    const fresh = this.#steps.unsaved.filter((stepIndex) => this.#tables.step(stepIndex) === null);
     return this.#tables.stepCount() + fresh.length;
   }
 
   page(from: number): StepPage {
-    if (!this.exists) return { steps: this.#inMemory(from), next: null };
-    if (this.#begun.size > 0 || this.#deferred.size > 0) this.saveUnsaved();
+    if (!this.exists) return { steps: this.#steps.from(from), next: null };
+    if (this.#steps.hasUnsaved) this.saveUnsaved();
     return this.#tables.page(from);
   }
 
@@ -449,13 +430,11 @@ export class RunCache {
     } = {},
     after: () => void = () => {},
   ): void {
-    const begun = [...this.#begun.values()].filter((step) => !isOutdone(step));
-    const deferred = [...this.#deferred].flatMap((stepIndex) => this.#recent.get(stepIndex) ?? []);
+    const { steps, begun } = this.#steps.toSave(isOutdone);
     const changedRun = run ?? (this.#runIsDeferred ? this.#run : null);
     this.#write(() => {
       before();
-      for (const step of deferred) if (!isOutdone(step)) this.#tables.saveStep(step);
-      for (const step of begun) this.#tables.saveStep(step);
+      for (const step of steps) this.#tables.saveStep(step);
       if (changedRun) this.#tables.saveRun(changedRun);
       after();
       if (mark) this.#tables.setMeta("recorded_revision", this.#recordedRevision);
@@ -463,14 +442,10 @@ export class RunCache {
     if (mark) this.#savedWatermark = this.#recordedRevision;
     this.#runIsDeferred = false;
     this.#deferredSince = Infinity;
-    this.#deferred.clear();
-    for (const { stepIndex } of deferred) {
-      if (!this.#dirty.steps.has(stepIndex) || this.#recent.size > KEPT_STEPS) this.#recent.delete(stepIndex);
-    }
-    this.#begun.clear();
+    this.#steps.allSaved((stepIndex) => this.#dirty.steps.has(stepIndex));
     for (const step of begun) {
       this.#dirty.noteStep(step.stepIndex, step.revision);
-      this.#keep(step);
+      this.#steps.keep(step);
     }
   }
 
@@ -497,31 +472,11 @@ export class RunCache {
     this.#tables.setMeta("dropped_below_fence", dropped.belowFence);
   }
 
-  #forgetSteps(dropped: DroppedSteps): void {
-    this.#dirty.noteDropped(dropped);
-    for (const stepIndex of this.#recent.keys()) {
-      if (stepIndex >= dropped.from) this.#recent.delete(stepIndex);
-    }
-  }
-
-  /** A step that storage has and D1 lacks, where it is small. */
-  #keep(step: Step): void {
-    if (isSmall(step.result) && this.#recent.size < KEPT_STEPS) this.#recent.set(step.stepIndex, step);
-    else this.#recent.delete(step.stepIndex);
-  }
-
-  #inMemory(from: number): Step[] {
-    const steps = new Map([...this.#recent, ...this.#begun]).values();
-    return [...steps].filter(({ stepIndex }) => stepIndex >= from).sort((a, b) => a.stepIndex - b.stepIndex);
-  }
-
   #forgetRun(): void {
     this.#run = null;
     this.#runIsDeferred = false;
     this.#deferredSince = Infinity;
-    this.#begun.clear();
-    this.#recent.clear();
-    this.#deferred.clear();
+    this.#steps.clear();
     this.#known = { runRevision: 0, base: 0 };
     this.#adoptedRevision = 0;
     this.#isOnRecord = false;
@@ -559,11 +514,6 @@ export class RunCache {
 function droppedBy({ run, dropFrom }: Change): DroppedSteps | null {
   if (run === undefined || dropFrom === undefined) return null;
   return { from: dropFrom, belowFence: run.fence };
-}
-
-/** Whether a body may be deferred. */
-export function isSmall(body: Body | null): boolean {
-  return body === null || "ref" in body || body.text.length <= KEPT_RESULT;
 }
 
 /** Whether two states of a run differ in what it waits for, and in a renewed lease, at most. */

@@ -14,7 +14,8 @@ import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } fr
 import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
 import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
 import type { Known, Later, RunCache } from "./cache.ts";
-import { isHeldAlike, isSmall, REVISION_GAP } from "./cache.ts";
+import { isHeldAlike, REVISION_GAP } from "./cache.ts";
+import { isSmall } from "./recent-steps.ts";
 import type { RecorderLike } from "./record-entry.ts";
 
 /** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
@@ -159,7 +160,7 @@ async function readLater(cache: RunCache, input: RecordInput): Promise<Later | n
     if (page.length === 0) break;
     last = page.at(-1)?.stepIndex ?? last;
     steps.push(...page.filter((step) => step.revision > (cache.step(step.stepIndex)?.revision ?? 0)));
-    if (steps.length > MAX_LATER_STEPS || steps.some(({ result }) => !isSmall(result))) return null;
+    if (steps.length > MAX_LATER_STEPS || !steps.every(isSmall)) return null;
   }
   const { run } = cache;
   if (run === null || (recorded !== null && isForeign(recorded, run, known))) return null;

@@ -47,7 +47,12 @@ export class MeteredDatabase implements D1DatabaseLike {
     const bind = statement.bind.bind(statement);
     statement.bind = (...values: unknown[]) =>
       this.#note(bind(...values), { ...sent, values }) as unknown as D1PreparedStatement;
-    return statement as unknown as D1PreparedStatementLike;
+    // A statement that is run by itself is a batch of one.
+    const metered = statement as unknown as D1PreparedStatementLike;
+    const alone = async <T>(): Promise<T> => (await this.batch([metered]))[0] as T;
+    metered.run = alone;
+    metered.all = alone;
+    return metered;
   }
 }
 
