@@ -64,6 +64,8 @@ const TRANSIENT = new RegExp(
     "exceeded (its )?cpu time limit",
     "abort",
     "disconnected",
+    // Of a service binding, by wrangler, while the other Worker is about to start.
+    "not found\\. make sure it is running locally",
   ].join("|"),
   "i",
 );
