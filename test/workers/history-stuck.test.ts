@@ -8,7 +8,7 @@ import { WALK_ROWS } from "../../src/history/walk.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -70,6 +70,7 @@ describe("with a coordinator", () => {
     const coordinatorClock = new SetClock(AT);
     faults.clock = coordinatorClock;
     const { runId } = await claim();
+    await saved(runId);
     clock.advance(10_000_000);
     expect(await found()).toEqual([]);
     coordinatorClock.advance(40_000);
