@@ -162,7 +162,11 @@ function counted(costs: readonly CountedCost[]): Target[] {
     exactly("D1 rows written a step, ack record", 1, record?.step.d1RowsWritten),
     exactly("D1 rows written a step, D1 store", 1, d1?.step.d1RowsWritten),
     exactly("object rows written a short step, ack coordinator", 1, of(COORDINATOR)?.step.objectRowsWritten),
-    exactly("object rows written a short step, ack record", 1, record?.step.objectRowsWritten),
+    exactly(
+      "object rows written a short step, ack record, of a run that is over within a second",
+      1,
+      record?.step.objectRowsWritten,
+    ),
     exactly("D1 round trips a heartbeat, coordinated", 0, record?.heartbeat.d1RoundTrips),
   ];
 }

@@ -44,7 +44,8 @@ export interface Later {
   /** As D1 has it; `null` where D1 has none, or one of an earlier claim. */
   readonly run: Run | null;
   readonly revision: number;
-  readonly leaseExpiresAt: number | null;
+  /** Until when the holder's lease is to last at the least; `null`: as storage has it. */
+  readonly leaseUntil: number | null;
 }
 
 /** How far D1 may run ahead of the watermark on record before a commit takes it along; and one of a long result. */
@@ -142,10 +143,12 @@ export class RunCache {
     return this.#steps.hasUnsaved || this.#runIsDeferred;
   }
 
-  /** Whether there is anything that neither storage nor D1 is known to hold. */
-  get hasUntold(): boolean {
+  /** Whether there is anything of the run, or of one of its steps, that neither storage nor D1 is known to hold. */
+  hasUntold(position?: number): boolean {
     if (this.#runIsDeferred && this.#dirty.run !== null) return true;
-    return this.#steps.someDeferred((stepIndex) => this.#dirty.steps.has(stepIndex));
+    return this.#steps.someDeferred(
+      (stepIndex) => (position ?? stepIndex) === stepIndex && this.#dirty.steps.has(stepIndex),
+    );
   }
 
   /** Epoch milliseconds: of the first begin that is in memory alone; Infinity where there is none. */
@@ -283,22 +286,24 @@ export class RunCache {
     });
     this.#adoptedRevision = adoptedRevision;
     this.#revision = base;
-    this.#isOnRecord = run !== null;
+    if (run) this.#noteOnRecord();
     this.#savedWatermark = this.#recordedRevision;
     if (run) this.#run = run;
   }
 
   /**
-   * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save. `revision`:
-   * the highest in D1. `leaseExpiresAt`: as storage has it, for who holds the run was never deferred; or later. Leaves revisions
-   * out, so that nothing of that instance that is still under way to D1 is ever newer.
+   * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save. Who holds
+   * the run stays as storage has it, for that was never deferred. Leaves revisions out, so that nothing of that instance
+   * which is still under way to D1 is ever newer.
    */
-  catchUp({ steps, run, revision, leaseExpiresAt }: Later): void {
+  catchUp({ steps, run, revision, leaseUntil }: Later): void {
     const held = this.#run;
     if (held === null) throw new Error("there is no run to catch up with");
+    const { leaseMs } = held;
+    const leaseExpiresAt = held.leaseExpiresAt && Math.max(held.leaseExpiresAt, leaseUntil ?? 0);
     const taken = run !== null && run.revision > held.revision ? run : held;
     const isNewer = taken !== held || leaseExpiresAt !== held.leaseExpiresAt;
-    const newer = isNewer ? { ...taken, leaseMs: held.leaseMs, leaseExpiresAt } : null;
+    const newer = isNewer ? { ...taken, leaseMs, leaseExpiresAt } : null;
     const base = Math.max(this.#revision, revision) + REVISION_GAP;
     this.#save({}, () => {
       for (const step of steps) this.#tables.saveStep(step);
@@ -308,7 +313,7 @@ export class RunCache {
     });
     this.#revision = base;
     this.#run = newer ?? held;
-    this.#isOnRecord ||= run !== null;
+    if (run !== null) this.#noteOnRecord();
     for (const { stepIndex } of steps) this.#steps.letGo(stepIndex);
   }
 
@@ -321,7 +326,7 @@ export class RunCache {
     for (const stepIndex of held.steps.keys()) {
       if (!this.#dirty.steps.has(stepIndex)) this.#steps.letGo(stepIndex);
     }
-    if (held.run !== null) this.#isOnRecord = true;
+    if (held.run !== null) this.#noteOnRecord();
     if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
     this.#write(() => this.#tables.deleteMeta("run_dirty_since"));
     this.#savedRunSince = null;
@@ -358,7 +363,7 @@ export class RunCache {
     this.#write(() => {
       this.#tables.clear(refs);
       this.#tables.saveEvents(kept);
-      this.#tables.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since");
+      this.#tables.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since", "on_record");
       this.#tables.setMeta("base_revision", this.#revision);
     });
     this.#epoch += 1;
@@ -454,10 +459,18 @@ export class RunCache {
     const trails = this.#willTrail && !this.#mayTrail;
     this.#tables.write(() => {
       if (isNew) this.#tables.setMeta("made_at", this.#madeAt);
+      if (isNew && this.#isOnRecord) this.#tables.setMeta("on_record", 1);
       if (trails) this.#tables.setMeta("may_trail", 1);
       writes();
     });
     if (trails) this.#mayTrail = true;
+  }
+
+  /** D1 has held the run's row. */
+  #noteOnRecord(): void {
+    if (this.#isOnRecord) return;
+    this.#isOnRecord = true;
+    if (this.exists) this.#write(() => this.#tables.setMeta("on_record", 1));
   }
 
   #setKnown(known: Known): void {
@@ -488,7 +501,8 @@ export class RunCache {
     this.#run = tables.run();
     this.#recordedRevision = tables.meta("recorded_revision") ?? 0;
     this.#savedWatermark = this.#recordedRevision;
-    this.#isOnRecord = this.#run !== null && this.#run.revision <= this.#recordedRevision;
+    const isMarked = tables.meta("on_record") !== undefined;
+    this.#isOnRecord = this.#run !== null && (isMarked || this.#run.revision <= this.#recordedRevision);
     this.#madeAt = tables.meta("made_at") ?? 0;
     this.#mayTrail = tables.meta("may_trail") !== undefined;
     const base = tables.meta("base_revision") ?? 0;

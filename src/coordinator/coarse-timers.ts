@@ -17,19 +17,27 @@ export function withCoarseTimers(clock: Clock): Clock {
   const timers = new Set<Timer>();
   let isLooking = false;
 
+  const nextLookMs = (): number => {
+    let next = LOOK_MS;
+    for (const { dueAt } of timers) next = Math.min(next, dueAt - clock.now());
+    return Math.max(0, next);
+  };
+
   const look = async (): Promise<void> => {
     isLooking = true;
-    while (timers.size > 0) {
-      const dues = Array.from(timers, ({ dueAt }) => dueAt - clock.now());
-      await clock.sleep(Math.max(0, Math.min(LOOK_MS, ...dues)));
-      const now = clock.now();
-      for (const timer of timers) {
-        if (timer.dueAt > now) continue;
-        timers.delete(timer);
-        timer.onDue();
+    try {
+      while (timers.size > 0) {
+        await clock.sleep(nextLookMs());
+        const now = clock.now();
+        for (const timer of timers) {
+          if (timer.dueAt > now) continue;
+          timers.delete(timer);
+          timer.onDue();
+        }
       }
+    } finally {
+      isLooking = false;
     }
-    isLooking = false;
   };
 
   return {
@@ -38,7 +46,7 @@ export function withCoarseTimers(clock: Clock): Clock {
     timer(ms, onDue) {
       const timer: Timer = { dueAt: clock.now() + ms, onDue };
       timers.add(timer);
-      if (!isLooking) void look();
+      if (!isLooking) look().catch(() => {});
       return () => timers.delete(timer);
     },
   };

@@ -4,8 +4,7 @@
  * A guard is part of the statement that writes, and what it left out is seen by the number of rows that were changed. Only
  * where some were not is D1 asked why: a row that D1 held already is not changed either.
  */
-import type { D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
-import type { BatchLimits } from "../stores/d1/database.ts";
+import type { BatchLimits, D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, runCounted } from "../stores/d1/database.ts";
 import {
   INSERT_TAGS_OF_RUNS,
@@ -45,10 +44,14 @@ export async function commitEntries(
   const events = joined(entries.map((entry) => entry.events));
   const unguarded = events === "[]" ? [] : [db.prepare(INSERT_EVENTS).bind(events)];
   const guarded = [...runs, ...steps];
-  const changes = await runCounted(db, [...guarded, ...tags, ...unguarded], limits);
+  const statements = [...guarded, ...tags, ...unguarded];
+  if (statements.length === 0) return new Set();
+  const changes = await runCounted(db, statements, limits);
   const changed = changes.slice(0, guarded.length).reduce((sum, count) => sum + count, 0);
   if (changed === entries.reduce((sum, { rows }) => sum + rows, 0)) return new Set();
-  const [refused = []] = await runBatch(db, [db.prepare(SELECT_REFUSED).bind(guards)], limits);
+  // Again, since who is refused may be another one by now.
+  const asked = [db.prepare(SELECT_REFUSED).bind(guards), ...statements];
+  const [refused = []] = await runBatch(db, asked, limits);
   return new Set((refused as { run_id: string }[]).map((row) => row.run_id));
 }
 

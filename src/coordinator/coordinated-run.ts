@@ -39,6 +39,7 @@ import { Readiness } from "./readiness.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
 import type { RecorderLike } from "./record-entry.ts";
+import { RecorderWay } from "./recorder-way.ts";
 import { CacheEmptiedError, Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
@@ -88,7 +89,9 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#input = input;
     const { runId, storage, db, clock, times, recorder } = input;
     this.#cache = new RunCache(storage, runId);
-    this.#record = { runId, db, clock, deadlineMs: times.d1DeadlineMs, recorder };
+    const deadlineMs = times.d1DeadlineMs;
+    const way = recorder && new RecorderWay({ stub: recorder, clock, deadlineMs });
+    this.#record = { runId, db, clock, deadlineMs, recorder: way };
     this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
     this.#gathering = new Gathering({
       cache: this.#cache,
@@ -98,7 +101,7 @@ export class CoordinatedRun implements CoordinatorReads {
       sendingSince: () => this.#recorder.sendingSince,
       hasFailed: () => this.#recorder.failures > 0,
       flush: () => this.#flush(),
-      onSaved: () => this.#arm(),
+      arm: () => this.#arm(),
     });
     this.#readiness = new Readiness({
       cache: this.#cache,
@@ -251,7 +254,10 @@ export class CoordinatedRun implements CoordinatorReads {
   async #apply(whole: Request, ack: AckPolicy, scope: string | undefined): Promise<Envelope<Answers[Op]>> {
     const { request, chunks } = splitBody(whole);
     const refused = changeOutOfScope(this.#cache.run, request, scope);
-    if (refused) return refused;
+    if (refused) {
+      this.#saveUntold();
+      return refused;
+    }
     const isNew = this.#cache.run === null;
     const now = this.#now();
     const decision = decide<Op>(this.#cache.slice(request), request, now);
@@ -262,6 +268,7 @@ export class CoordinatedRun implements CoordinatorReads {
     const { change, reply } = decision;
     const waitsForD1 = ack === "record" && isRecorded(request, reply);
     if (change.step && mayLieInMemory(request, change)) {
+      this.#saveUntold(change.step.stepIndex);
       this.#cache.applyLazily(change.step);
     } else if (change.run && request.op === "renew") {
       this.#cache.renew(change.run);
@@ -328,8 +335,8 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** R14: nobody is told of what is in memory alone. */
-  #saveUntold(): void {
-    if (!this.#cache.hasUntold) return;
+  #saveUntold(stepIndex?: number): void {
+    if (!this.#cache.hasUntold(stepIndex)) return;
     this.#cache.saveUnsaved();
     this.#arm();
   }
@@ -388,10 +395,12 @@ export class CoordinatedRun implements CoordinatorReads {
   #read<T>(scope: string | undefined, read: () => T | Promise<T>): Promise<Envelope<T>> {
     return this.#envelope(scope, async () => {
       await this.#readyToRead();
-      this.#sees(scope);
-      const value = await read();
-      this.#saveUntold();
-      return { ok: true, value };
+      try {
+        this.#sees(scope);
+        return { ok: true, value: await read() };
+      } finally {
+        this.#saveUntold();
+      }
     });
   }
 

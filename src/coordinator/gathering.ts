@@ -17,8 +17,8 @@ export interface GatheringInput {
   /** Whether D1 failed last: then the alarm tries again. */
   readonly hasFailed: () => boolean;
   readonly flush: () => Promise<void>;
-  /** After something was saved. */
-  readonly onSaved: () => void;
+  /** After something was saved, or could not be. */
+  readonly arm: () => void;
 }
 
 export class Gathering {
@@ -33,8 +33,8 @@ export class Gathering {
   start(): void {
     if (this.#isOn || !this.#hasWork()) return;
     this.#isOn = true;
-    // What cannot be saved breaks the object, which is reset.
-    this.#lookAgain().catch(() => {});
+    // What could not be saved is tried again by the alarm.
+    this.#lookAgain().catch(() => this.#input.arm());
   }
 
   async #lookAgain(): Promise<void> {
@@ -59,7 +59,7 @@ export class Gathering {
 
   /** Begins that are not over soon, changes that D1 is slow to take or refuses, and, much later, those that it holds. */
   #saveWhatIsDue(): void {
-    const { cache, clock, gatherMs, deferMs, sendingSince, hasFailed, onSaved } = this.#input;
+    const { cache, clock, gatherMs, deferMs, sendingSince, hasFailed, arm } = this.#input;
     if (cache.needsNoStorage || !cache.hasUnsaved) return;
     const now = clock.now();
     const isDue =
@@ -69,6 +69,6 @@ export class Gathering {
       hasFailed();
     if (!isDue) return;
     cache.saveUnsaved();
-    onSaved();
+    arm();
   }
 }

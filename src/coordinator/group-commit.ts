@@ -56,9 +56,12 @@ export class GroupCommit {
     });
   }
 
-  /** Whether D1 holds anything of a run. Rejects with `store_unavailable`. */
-  isKnown(runId: string): Promise<boolean> {
-    return this.#questions.ask(runId);
+  /** Whether D1 holds anything of a run; `null` where D1 cannot answer now. */
+  isKnown(runId: string): Promise<boolean | null> {
+    return this.#questions.ask(runId).catch((error: unknown) => {
+      if (error instanceof DurableStoreUnavailableError) return null;
+      throw error;
+    });
   }
 }
 
@@ -144,7 +147,25 @@ class Queue<Item, Answer> {
       // One of them may be wrong in itself, and the others are not to fail with it.
       const isShared = error instanceof DurableStoreUnavailableError || group.length === 1;
       if (isShared) for (const { reject } of group) reject(error);
-      else for (const one of group) await this.#settle([one]);
+      else await this.#settleEach(group);
+    }
+  }
+
+  /** Until D1 cannot answer: that holds for the rest as well. */
+  async #settleEach(group: readonly Waiting<Item, Answer>[]): Promise<void> {
+    let weather: DurableStoreUnavailableError | undefined;
+    for (const { item, resolve, reject } of group) {
+      if (weather) {
+        reject(weather);
+        continue;
+      }
+      try {
+        const [answer] = await this.#kind.carryOut([item]);
+        resolve(answer as Answer);
+      } catch (error) {
+        if (error instanceof DurableStoreUnavailableError) weather = error;
+        reject(error);
+      }
     }
   }
 }

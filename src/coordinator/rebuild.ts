@@ -3,7 +3,6 @@
  * ones stay in D1 and are read through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
-import { withDeadline } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { RunState, StepState } from "../ledger/state.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
@@ -16,17 +15,17 @@ import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
 import type { Known, Later, RunCache } from "./cache.ts";
 import { isHeldAlike, REVISION_GAP } from "./cache.ts";
 import { isSmall } from "./recent-steps.ts";
-import type { RecorderLike } from "./record-entry.ts";
+import type { RecorderWay } from "./recorder-way.ts";
 
 /** ?1: run id, ?2: the last key of the page before, "" for the first. At most about 4 MB. */
 const SELECT_EVENTS = `
 SELECT ${EVENT_COLUMNS.join(", ")} FROM durable_events WHERE run_id = ?1 AND key > ?2 ORDER BY key LIMIT 15`;
 
-/** ?1: run id, ?2: a position, ?3: a revision, or ?4 to ?5: those of earlier instances. At most about 4 MB. */
+/** ?1: run id, ?2: a position, ?3: a revision, or ?4 to ?5: those of earlier instances. What was deferred is small. */
 const SELECT_LATER_STEPS = `
 SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps
 WHERE run_id = ?1 AND step_index > ?2 AND (revision > ?3 OR (revision > ?4 AND revision <= ?5))
-ORDER BY step_index LIMIT 15`;
+ORDER BY step_index LIMIT 50`;
 
 /** More than an object defers at once, unless its storage was restored. */
 const MAX_LATER_STEPS = 600;
@@ -47,10 +46,10 @@ export interface RecordInput {
   readonly runId: string;
   readonly db: D1DatabaseLike;
   readonly clock: Clock;
-  /** For one call to D1, or to a recorder object. */
+  /** For one call to D1. */
   readonly deadlineMs: number;
-  /** A fresh stub of this run's recorder object; absent where there is none. */
-  readonly recorder?: (() => RecorderLike) | undefined;
+  /** Absent where there are no recorder objects. */
+  readonly recorder?: RecorderWay | undefined;
 }
 
 /**
@@ -83,17 +82,11 @@ export async function rebuild(cache: RunCache, input: RecordInput): Promise<void
 
 /** Whether D1 holds anything of the run. */
 async function isKnown({ runId, db, recorder, ...limits }: RecordInput): Promise<boolean> {
-  const { clock, deadlineMs } = limits;
-  if (recorder) {
-    const late = (): Error => new DurableStoreUnavailableError("a recorder object did not answer in time");
-    // What it throws is no answer, and D1 can be asked without it; unless all the time is over.
-    const known = await withDeadline(clock, deadlineMs, recorder().isKnown(runId), late).catch(
-      (error: unknown) => {
-        if (error instanceof DurableStoreUnavailableError) throw error;
-        return null;
-      },
-    );
-    if (known !== null) return known;
+  if (recorder?.isOpen) {
+    // Where it cannot answer, D1 is asked without it.
+    const known = await recorder.ask((one) => one.isKnown(runId)).catch(() => undefined);
+    if (known === null) throw new DurableStoreUnavailableError("D1 did not answer a recorder object");
+    if (known !== undefined) return known;
   }
   const rows = await runQuery(db.prepare(SELECT_KNOWN).bind(JSON.stringify([runId])), limits);
   return rows.length > 0;
@@ -159,7 +152,7 @@ async function readLater(cache: RunCache, input: RecordInput): Promise<Later | n
     const page = ((rows ?? []) as StepRow[]).map(fromStepRow);
     if (page.length === 0) break;
     last = page.at(-1)?.stepIndex ?? last;
-    steps.push(...page.filter((step) => step.revision > (cache.step(step.stepIndex)?.revision ?? 0)));
+    steps.push(...page.filter((step) => !isDropped(step, cache) && isNewer(step, cache)));
     if (steps.length > MAX_LATER_STEPS || !steps.every(isSmall)) return null;
   }
   const { run } = cache;
@@ -168,7 +161,7 @@ async function readLater(cache: RunCache, input: RecordInput): Promise<Later | n
     steps,
     run: recorded?.fence === run.fence ? recorded : null,
     revision: Math.max(recorded?.revision ?? 0, ...steps.map((step) => step.revision)),
-    leaseExpiresAt: leaseOf(run, steps, input.clock.now()),
+    leaseUntil: isRestored(steps) ? Math.floor(input.clock.now()) + run.leaseMs : null,
   };
 }
 
@@ -179,14 +172,22 @@ function isForeign(recorded: RunState & Revised, run: RunState & Revised, known:
   return run.revision > revision ? recorded.status !== "running" : !isHeldAlike(recorded, run);
 }
 
+/** What a restart has deleted here, and D1 has not heard of yet. */
+function isDropped({ stepIndex, fence }: StepState, { dirty: { dropped } }: RunCache): boolean {
+  return dropped !== null && stepIndex >= dropped.from && fence < dropped.belowFence;
+}
+
+function isNewer({ stepIndex, revision }: StepState & Revised, cache: RunCache): boolean {
+  return revision > (cache.step(stepIndex)?.revision ?? 0);
+}
+
 /**
  * Storage knows of each renewal, unless it was restored to an older state: of that tell changes which were made too far apart
  * to have been in memory alone at once. Then the holder is given one more lease to speak up.
  */
-function leaseOf(run: RunState, steps: readonly StepState[], now: number): number | null {
+function isRestored(steps: readonly StepState[]): boolean {
   const instants = steps.flatMap(({ completedAt }) => completedAt ?? []);
-  const isRestored = Math.max(...instants) - Math.min(...instants) > MAX_DEFERRED_MS;
-  return isRestored ? withLease(run, Math.floor(now)).leaseExpiresAt : run.leaseExpiresAt;
+  return Math.max(...instants) - Math.min(...instants) > MAX_DEFERRED_MS;
 }
 
 /** Chunks `first` to before `end` of a body, from D1, joined. */

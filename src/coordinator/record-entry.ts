@@ -36,11 +36,11 @@ export type RecordAnswer =
 /** Of the texts of one entry, together, in UTF-16 code units. What is longer goes to D1 in batches of its own. */
 const ENTRY_LENGTH = 128 * 1_024;
 
-/** What a recorder object does. What it throws is weather, or a defect that D1 will tell of by itself. */
+/** What a recorder object does. What it throws is weather of its own, or a defect that D1 will tell of by itself. */
 export interface RecorderLike {
   record(entry: RecordEntry): Promise<RecordAnswer>;
-  /** Whether D1 holds anything of a run. */
-  isKnown(runId: string): Promise<boolean>;
+  /** Whether D1 holds anything of a run; `null` where D1 cannot answer now. */
+  isKnown(runId: string): Promise<boolean | null>;
 }
 
 /** A namespace of recorder objects. Cloudflare's `DurableObjectNamespace<RunRecorder>` fits. */

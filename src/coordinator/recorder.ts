@@ -7,7 +7,6 @@
  * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
  * depends on whether it was.
  */
-import { withDeadline } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Body } from "../ledger/state.ts";
 import type { D1PreparedStatementLike } from "../stores/d1/database.ts";
@@ -21,7 +20,7 @@ import * as sql from "../stores/sql/statements.ts";
 import type { RunCache } from "./cache.ts";
 import type { HeldRows } from "./dirty.ts";
 import type { RecordInput } from "./rebuild.ts";
-import type { RecordEntry, RecorderLike } from "./record-entry.ts";
+import type { RecordEntry } from "./record-entry.ts";
 import { entryOf, guardOf, recordedRow } from "./record-entry.ts";
 import { commitEntries } from "./commit-entries.ts";
 
@@ -39,9 +38,6 @@ UPDATE durable_runs SET lag_ms = 0 WHERE run_id = ?1 AND fence = ?2 AND revision
 
 /** What RunHistory.stuck looks for at the least. */
 const LATE_MS = 1_000;
-
-/** How long a recorder object that could not answer is left alone. */
-const ALONE_MS = 10_000;
 
 export interface RecorderInput extends RecordInput {
   readonly cache: RunCache;
@@ -79,8 +75,6 @@ export class Recorder {
   #sendingSince = Infinity;
   /** Whether somebody waits for the next flush. */
   #isAwaited = false;
-  /** Epoch milliseconds: until when this object goes to D1 without a recorder object. */
-  #aloneUntil = 0;
   /** The latest version of the run's row, if it was recorded late and nothing has been recorded in time since. */
   #late: { readonly fence: number; readonly revision: number } | undefined;
   /** Large bodies that D1 holds, as far as this instance knows. */
@@ -195,27 +189,19 @@ export class Recorder {
     throw new StaleSliceError("D1 stands at another claim");
   }
 
-  /** By a recorder object, where there are any and nothing has failed lately; else by itself. */
+  /** By a recorder object, where the way to one is open; else by itself. */
   async #isRefused(entry: RecordEntry): Promise<boolean> {
     const { db, recorder } = this.#input;
-    const isAlone = this.#failures > 0 || this.#input.clock.now() < this.#aloneUntil;
-    if (recorder && !isAlone) return this.#isRefusedInGroup(recorder(), entry);
-    const refused = await commitEntries(db, [entry], this.#input);
-    return refused.has(entry.runId);
-  }
-
-  /** Whatever a recorder object throws, D1 can be asked without it. */
-  async #isRefusedInGroup(recorder: RecorderLike, entry: RecordEntry): Promise<boolean> {
-    const { clock, deadlineMs } = this.#input;
-    const late = (): Error => new Error(`no answer within ${deadlineMs} ms`);
-    const answer = await withDeadline(clock, deadlineMs, recorder.record(entry), late).catch(
-      (cause: unknown) => {
-        this.#aloneUntil = clock.now() + ALONE_MS;
+    if (!recorder?.isOpen) {
+      const refused = await commitEntries(db, [entry], this.#input);
+      return refused.has(entry.runId);
+    }
+    const answer = await recorder
+      .ask((one) => one.record(entry))
+      .catch((cause: unknown) => {
         throw new DurableStoreUnavailableError("a recorder object could not answer", { cause });
-      },
-    );
+      });
     if (answer.ok) return answer.refused;
-    this.#aloneUntil = clock.now() + ALONE_MS;
     throw new DurableStoreUnavailableError(answer.message);
   }
 

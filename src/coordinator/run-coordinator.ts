@@ -9,6 +9,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
 import type { RunStatus } from "../contract/types.ts";
+import { checkInteger } from "../contract/limits.ts";
 import { sha256Hex } from "../identity.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
@@ -149,6 +150,7 @@ function recorderOf(
   recorders: RecorderNamespaceLike | null | undefined,
   { runId, shards }: { runId: string; shards: number },
 ): (() => RecorderLike) | undefined {
+  checkInteger("recorderShards", shards, 1, Number.MAX_SAFE_INTEGER);
   if (!recorders) return undefined;
   const shard = Number.parseInt(sha256Hex(runId).slice(0, 8), 16) % shards;
   return () => recorders.getByName(`recorder-${shard}`) as RecorderLike;

@@ -20,7 +20,7 @@ export interface RunRecorderEnv {
 export interface RunRecorderOptions {
   /** Default `env.DB`. */
   database?: D1DatabaseLike;
-  /** How long one batch may take. Default 10,000. */
+  /** How long one call to D1 may take. Default 4,000: with one that goes before it, less than a coordinator waits. */
   d1DeadlineMs?: number;
   /** For tests. */
   clock?: Clock;
@@ -34,7 +34,7 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
 
   constructor(ctx: DurableObjectState, env: Env, options: RunRecorderOptions = {}) {
     super(ctx, env);
-    const { database, d1DeadlineMs = 10_000, clock = systemClock } = options;
+    const { database, d1DeadlineMs = 4_000, clock = systemClock } = options;
     const db = database ?? (env as RunRecorderEnv).DB;
     this.#group = new GroupCommit({ db, clock: withCoarseTimers(clock), deadlineMs: d1DeadlineMs });
   }
@@ -43,11 +43,11 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
   async record(entry: RecordEntry): Promise<RecordAnswer> {
     const version: number = entry.v;
     if (version !== ENTRY_VERSION)
-      return { ok: false, message: `v is ${version}: this recorder speaks version ${ENTRY_VERSION}` };
+      throw new Error(`v is ${version}: this recorder object speaks version ${ENTRY_VERSION}`);
     return this.#group.record(entry);
   }
 
-  isKnown(runId: string): Promise<boolean> {
+  isKnown(runId: string): Promise<boolean | null> {
     return this.#group.isKnown(runId);
   }
 }

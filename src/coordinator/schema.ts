@@ -138,6 +138,8 @@ export function migrate(storage: SyncStorage): void {
 export type MetaKey =
   | "schema_version"
   | "recorded_revision"
+  /** There, and 1, once D1 has held the run's row. */
+  | "on_record"
   | "adopted_run_revision"
   | "base_revision"
   | "base_run_revision"

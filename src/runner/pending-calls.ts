@@ -40,7 +40,8 @@ export class PendingCalls {
       const call: Pending = { deadline: this.#clock.now() + ms, reject };
       if (this.#lost.aborted) reject(this.#lost.reason as Error);
       else this.#pending.add(call);
-      work.then(
+      // A store that is written in JavaScript may answer no promise.
+      Promise.resolve(work).then(
         (value) => {
           this.#pending.delete(call);
           resolve(value);

@@ -208,3 +208,26 @@ it("storage that was restored to before the end of its run says that it has ende
   expect(run).toMatchObject({ status: "completed", result: 7 });
   expect(run.leaseExpiresAt).toBeUndefined();
 });
+
+it("a late batch brings nothing back that a restart has dropped since", async () => {
+  const run = await trailing();
+  const { runId, fence } = run;
+  await store().beginStep(aStep(runId, 0, { fence }));
+  await store().completeStep(completion(run, 0, "kept"));
+  const wait = { kind: "event", timeoutMs: 60_000, waitFor: { kind: "event", key: "k" } } as const;
+  await store().beginStep(aStep(runId, 1, { fence, ...wait }));
+  await saved(runId);
+  await drained(runId);
+  await caught(runId, () => store().completeStep(completion(run, 1, "of an earlier life")));
+  let deliveries = 0;
+  db.before = async (queries) => {
+    if (!queries.some((query) => /DELETE FROM durable_steps/.test(query)) || deliveries > 0) return;
+    deliveries += 1;
+    await db.deliver();
+  };
+  await store().restartRun(runId, { fromStep: 1, dropLater: true });
+  expect(deliveries).toBe(1);
+  expect([await store().loadStep(runId, 1), await recordedStep(runId, 1)]).toEqual([undefined, null]);
+  const { completedSteps } = await store().startOrResume({ ...aRun(), runId });
+  expect(completedSteps.map(({ result }) => result)).toEqual(["kept"]);
+});

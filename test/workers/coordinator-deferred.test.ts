@@ -3,11 +3,12 @@
  * and the object's own, and nobody is told of what a death could take back.
  */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
-import { abort, drained, evict } from "./disasters.ts";
+import { abort, drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
 
@@ -229,4 +230,14 @@ it("a renewal of a run that has no storage yet is not forgotten", async () => {
   await store().loadRun(runId);
   clock.advance(60_000);
   expect(await refusalOf(() => store().startOrResume({ ...aRun("worker-2"), runId }))).toBe("lease_held");
+});
+
+it("a run that begins over steps which D1 has without their run takes them over", async () => {
+  const first = await claim();
+  await store().beginStep(aStep(first.runId, 0, { fence: first.fence }));
+  await store().completeStep({ ...first, stepIndex: 0, attempt: 1, result: "of the run that is gone" });
+  await env.DB.prepare("DELETE FROM durable_runs WHERE run_id = ?1").bind(first.runId).run();
+  await wipe(first.runId);
+  const { completedSteps } = await store().startOrResume({ ...aRun(), runId: first.runId });
+  expect(completedSteps).toMatchObject([{ result: "of the run that is gone" }]);
 });

@@ -26,7 +26,8 @@ WHERE coalesce(
 export const SELECT_KNOWN = `
 SELECT value AS run_id FROM json_each(?1)
 WHERE EXISTS (SELECT 1 FROM durable_runs WHERE run_id = value)
-  OR EXISTS (SELECT 1 FROM durable_events WHERE run_id = value)`;
+  OR EXISTS (SELECT 1 FROM durable_events WHERE run_id = value)
+  OR EXISTS (SELECT 1 FROM durable_steps WHERE run_id = value)`;
 
 /** ?2: rows. */
 export const UPSERT_RUNS = `
