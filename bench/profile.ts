@@ -1,6 +1,6 @@
 /**
- * Where the time goes in workerd's JavaScript: `npm run bench:profile -- --only W1`. V8's own sampling profiler, over the
- * inspector that Miniflare opens. Shows what a work spends in each function, by itself and with what it calls.
+ * Where the time goes in workerd's JavaScript: `npm run bench:profile -- --only W1`. V8's own sampling profiler, over
+ * the inspector that Miniflare opens. Shows what a work spends in each function, by itself and with what it calls.
  *
  * What is not JavaScript (SQLite, fsync, RPC) is "(program)", and waiting is "(idle)". Sampling slows things down: what
  * something takes is for bench/run.ts to say.

@@ -1,8 +1,8 @@
 /**
  * The benchmark, in one sitting: `npm run bench`, or `npm run bench:peers` with the peers of bench/package.json.
  *
- * docs/benchmarks.md says what is measured and what is not. Writes bench/results/latest.json, and the tables and the chart
- * into docs/. `--only W1,W3` measures some works and writes nothing.
+ * docs/benchmarks.md says what is measured and what is not. Writes bench/results/latest.json, and the tables and the
+ * chart into docs/. `--only W1,W3` measures some works and writes nothing.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";

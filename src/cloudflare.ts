@@ -1,4 +1,7 @@
-/** durable-runs/cloudflare: the coordinator, the store that talks to it, the same over a service binding, and Workflows. */
+/**
+ * durable-runs/cloudflare: the coordinator, the store that talks to it, the same over a service binding, and
+ * Workflows.
+ */
 export type { CoordinatorTimes } from "./coordinator/coordinated-run.ts";
 export { RunCoordinator } from "./coordinator/run-coordinator.ts";
 export type { RunCoordinatorEnv, RunCoordinatorOptions } from "./coordinator/run-coordinator.ts";

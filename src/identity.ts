@@ -67,7 +67,9 @@ function newUlid(): string {
   return ulid();
 }
 
-/** Numbers from 0 to below 1, each made of a byte of its own; 256 bytes are drawn at once, which costs as much as one. */
+/**
+ * Numbers from 0 to below 1, each made of a byte of its own; 256 bytes are drawn at once, which costs as much as one.
+ */
 function pooledRandom(): () => number {
   const pool = crypto.getRandomValues(new Uint8Array(256));
   let used = 0;

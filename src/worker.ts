@@ -1,6 +1,6 @@
 /**
- * The deployed Worker: the coordinator, the binding for other Workers, the Workflow that runs the example tasks, and over
- * HTTP the API, the dashboard and one example.
+ * The deployed Worker: the coordinator, the binding for other Workers, the Workflow that runs the example tasks, and
+ * over HTTP the API, the dashboard and one example.
  *
  * Owns which part gets which binding. Knows nothing of how runs are stored or run.
  */
@@ -61,7 +61,10 @@ app.route(
   }),
 );
 
-/** The site audit within one request: what the demo kills. Starting it by name, as a Workflow, needs no caller to stay. */
+/**
+ * The site audit within one request: what the demo kills. Starting it by name, as a Workflow, needs no caller to
+ * stay.
+ */
 app.post("/examples/site-audit", async (c) => {
   const { raw } = c.req;
   try {

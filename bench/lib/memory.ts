@@ -1,9 +1,10 @@
 /**
  * What a resume of 10,000 steps holds, in the isolate that its caller and its object share.
  *
- * The kernel says how high the memory of workerd stood: no peak is missed, and more is counted than the isolate's. The heap
- * is seen by V8's inspector, which is heard between two turns of the event loop, and so a few times in a resume. A workerd
- * of its own for each subject: an inspector slows down what is timed, and none is to count what another left.
+ * The kernel says how high the memory of workerd stood: no peak is missed, and more is counted than the isolate's.
+ * The heap is seen by V8's inspector, which is heard between two turns of the event loop, and so a few times in a
+ * resume. A workerd of its own for each subject: an inspector slows down what is timed, and none is to count what
+ * another left.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,7 +21,10 @@ export interface MeasuredMemory {
   readonly subject: string;
   /** "from D1" is the first resume, for which an object rebuilds itself; "warm" are the later ones. */
   readonly variant: "from D1" | "warm";
-  /** The highest that the isolate's heap was seen at, garbage included. MB of 1,000,000 bytes, one a resume; so are all. */
+  /**
+   * The highest that the isolate's heap was seen at, garbage included. MB of 1,000,000 bytes, one a resume; so are
+   * all.
+   */
   readonly peak: readonly number[];
   /** The same, with a collection before each look: what is needed. Of other resumes. */
   readonly live: readonly number[];

@@ -1,6 +1,6 @@
 /**
- * Runs a work: all its rows once to warm up, then round by round. Each round begins with another row, and every other one
- * goes backwards, so that no row always comes after the same one.
+ * Runs a work: all its rows once to warm up, then round by round. Each round begins with another row, and every other
+ * one goes backwards, so that no row always comes after the same one.
  */
 import type { Row, Work } from "./works.ts";
 

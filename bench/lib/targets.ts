@@ -112,8 +112,9 @@ function ratios(all: Samples): Target[] {
 }
 
 /**
- * The same works beside what this design cannot do without, which says how near to the other ratios it can come: a fresh
- * object asks D1 before it claims (R17), and a run of one step is three commits; an event is one, and the wait for it another.
+ * The same works beside what this design cannot do without, which says how near to the other ratios it can come: a
+ * fresh object asks D1 before it claims (R17), and a run of one step is three commits; an event is one, and the wait
+ * for it another.
  */
 function besideTheirFloors(all: Samples): Target[] {
   const beside = (work: string, subject: string, floor: string, line?: List): Target => {

@@ -1,7 +1,9 @@
 /**
- * PostgreSQL for the peers that live in one: a cluster of its own, in a folder of its own, on a free port, with fsync on.
+ * PostgreSQL for the peers that live in one: a cluster of its own, in a folder of its own, on a free port, with fsync
+ * on.
  *
- * It refuses to run as root; where this process is root's, it runs as the user "postgres", which Debian's package makes.
+ * It refuses to run as root; where this process is root's, it runs as the user "postgres", which Debian's package
+ * makes.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * W8: RunHistory over 100,000 runs in D1. The rows are copies of one real run, made by SQL, for the runs themselves would
- * take minutes.
+ * W8: RunHistory over 100,000 runs in D1. The rows are copies of one real run, made by SQL, for the runs themselves
+ * would take minutes.
  */
 import { RunHistory } from "../../src/history/run-history.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";

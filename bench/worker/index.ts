@@ -1,6 +1,6 @@
 /**
- * The Worker that is measured: its stores, floors and peers, carried out one message at a time over a WebSocket, so that
- * the harness can take the time from outside with no more than a message's way in between.
+ * The Worker that is measured: its stores, floors and peers, carried out one message at a time over a WebSocket, so
+ * that the harness can take the time from outside with no more than a message's way in between.
  */
 import type { LineAnswer, LineRequest, OperationName } from "../works/protocol.ts";
 import { countCosts } from "./counted.ts";

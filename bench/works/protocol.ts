@@ -1,8 +1,8 @@
 /**
  * What the harness asks of a subject, and what crosses the line between the harness and the Worker. Plain data alone.
  *
- * A subject carries out operations; the harness times them from outside, because the clock inside workerd ticks in whole
- * milliseconds.
+ * A subject carries out operations; the harness times them from outside, because the clock inside workerd ticks in
+ * whole milliseconds.
  */
 
 /** Each takes one object of numbers and flags, and answers when the work is done. */
@@ -28,7 +28,9 @@ export interface Operations {
    * `killed`: it is a process of its own, which `takeover` begins by killing.
    */
   die: { leaseMs: number; killed: boolean };
-  /** Another worker, or the same one restarted, claims the run as soon as it may. Answers when its first step begins. */
+  /**
+   * Another worker, or the same one restarted, claims the run as soon as it may. Answers when its first step begins.
+   */
   takeover: { leaseMs: number; restarted: boolean };
   /** Answers when nothing is left to do behind the scenes. */
   settle: object;

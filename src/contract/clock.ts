@@ -12,7 +12,10 @@ export interface Clock {
    * them. Default: `sleep`.
    */
   delay?(ms: number, signal?: AbortSignal): Promise<void>;
-  /** Calls `onDue` after `ms`, unless what it answers is called first. Default: by `sleep`, which takes more to cancel. */
+  /**
+   * Calls `onDue` after `ms`, unless what it answers is called first. Default: by `sleep`, which takes more to
+   * cancel.
+   */
   timer?(ms: number, onDue: () => void): () => void;
 }
 
@@ -104,7 +107,9 @@ export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise
   });
 }
 
-/** A delay before attempt `attempt` (1, 2, …): exponential, full jitter. "Exponential Backoff And Jitter", AWS, 2015. */
+/**
+ * A delay before attempt `attempt` (1, 2, …): exponential, full jitter. "Exponential Backoff And Jitter", AWS, 2015.
+ */
 export function backoffMs(attempt: number, baseMs: number, maxMs: number): number {
   return Math.random() * Math.min(maxMs, baseMs * 2 ** (attempt - 1));
 }

@@ -40,7 +40,9 @@ export function copyOf(value: unknown): unknown {
   return typeof value === "object" && value !== null ? structuredClone(value) : value;
 }
 
-/** A copy of a value in plain objects, arrays, strings, finite numbers, booleans and null. Throws `payload_not_json`. */
+/**
+ * A copy of a value in plain objects, arrays, strings, finite numbers, booleans and null. Throws `payload_not_json`.
+ */
 export function plainJson(field: string, value: unknown): unknown {
   return copy(value, { path: field, key: "", ancestors: [] });
 }

@@ -2,13 +2,14 @@
  * The coordinator's cache of one run: the run's row and the changes of the last moments in memory, everything else in
  * the object's SQLite (R11, R13, R16, R22).
  *
- * A change is committed to storage at once, or deferred: kept in memory until the next commit, or for about a second, where
- * D1 is told of it before anybody is answered (0026). All methods are synchronous, so that a caller can decide, apply and
- * persist with no await between.
+ * A change is committed to storage at once, or deferred: kept in memory until the next commit, or for about a second,
+ * where D1 is told of it before anybody is answered (0026). All methods are synchronous, so that a caller can decide,
+ * apply and persist with no await between.
  *
- * Invariants: memory changes only after its transaction returned; a row's revision is higher than that of every earlier
- * change; storage holds all changes up to its highest revision; a row is dirty until D1 is known to hold that revision of it;
- * D1 is told of nothing that storage lacks, unless storage says that it may trail; large bodies are read from SQLite, never kept.
+ * Invariants: memory changes only after its transaction returned; a row's revision is higher than that of every
+ * earlier change; storage holds all changes up to its highest revision; a row is dirty until D1 is known to hold that
+ * revision of it; D1 is told of nothing that storage lacks, unless storage says that it may trail; large bodies are
+ * read from SQLite, never kept.
  */
 import type { Request } from "../ledger/requests.ts";
 import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
@@ -27,12 +28,16 @@ type Run = RunState & Revised;
 type Event = EventState & Revised;
 
 /**
- * Revisions that a cache leaves out once it was rebuilt, or has caught up: more than an object can have used without D1 hearing of it, so that a batch
- * of the object's earlier life, come late, is never newer than what was written since.
+ * Revisions that a cache leaves out once it was rebuilt, or has caught up: more than an object can have used without
+ * D1 hearing of it, so that a batch of the object's earlier life, come late, is never newer than what was written
+ * since.
  */
 export const REVISION_GAP = 1_000_000;
 
-/** The revision above which all are of this instance, and the highest below it that the run's row is known to have had. */
+/**
+ * The revision above which all are of this instance, and the highest below it that the run's row is known to have
+ * had.
+ */
 export interface Known {
   readonly runRevision: number;
   readonly base: number;
@@ -183,8 +188,8 @@ export class RunCache {
   }
 
   /**
-   * Whether a change may be deferred. Not one of who holds the run, once there is storage: that is asked without D1. Nor an
-   * event, of which D1 keeps the first that comes; nor what is long, or drops steps.
+   * Whether a change may be deferred. Not one of who holds the run, once there is storage: that is asked without D1.
+   * Nor an event, of which D1 keeps the first that comes; nor what is long, or drops steps.
    */
   mayDefer({ run, step, event, dropFrom }: Change): boolean {
     if (event || dropFrom !== undefined || !this.#steps.takesMore) return false;
@@ -208,8 +213,8 @@ export class RunCache {
   }
 
   /**
-   * Persists a change, its chunks, and all that is in memory alone, in one transaction. `mayTrail`: from now on, changes may
-   * be deferred.
+   * Persists a change, its chunks, and all that is in memory alone, in one transaction. `mayTrail`: from now on,
+   * changes may be deferred.
    */
   commit(
     change: Change,
@@ -292,9 +297,9 @@ export class RunCache {
   }
 
   /**
-   * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save. Who holds
-   * the run stays as storage has it, for that was never deferred. Leaves revisions out, so that nothing of that instance
-   * which is still under way to D1 is ever newer.
+   * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save.
+   * Who holds the run stays as storage has it, for that was never deferred. Leaves revisions out, so that nothing of
+   * that instance which is still under way to D1 is ever newer.
    */
   catchUp({ steps, run, revision, leaseUntil }: Later): void {
     const held = this.#run;
@@ -333,8 +338,8 @@ export class RunCache {
   }
 
   /**
-   * Puts on record since when D1 lacks the run's row, for a reset would forget it. To be called when a flush has failed: in
-   * the steady state that would be a row for nothing.
+   * Puts on record since when D1 lacks the run's row, for a reset would forget it. To be called when a flush has
+   * failed: in the steady state that would be a row for nothing.
    */
   saveRunSince(now: number): void {
     const { run } = this.#dirty;
@@ -408,7 +413,9 @@ export class RunCache {
     return this.#tables.page(from);
   }
 
-  /** Chunks `first` to before `end` of a body, or `null` where they are not here: after a rebuild, D1 alone has them. */
+  /**
+   * Chunks `first` to before `end` of a body, or `null` where they are not here: after a rebuild, D1 alone has them.
+   */
   chunks(ref: string, first: number, end: number): string[] | null {
     return this.#tables.chunks(ref, first, end);
   }

@@ -1,6 +1,6 @@
 /**
- * Deadlines that are rarely reached, for many calls at once: they are looked at every quarter of a second or so, and share
- * one real timer, for to set and clear one for each call takes longer than most of what a call does.
+ * Deadlines that are rarely reached, for many calls at once: they are looked at every quarter of a second or so, and
+ * share one real timer, for to set and clear one for each call takes longer than most of what a call does.
  */
 import type { Clock } from "../contract/clock.ts";
 

@@ -1,8 +1,8 @@
 /**
  * Records entries in D1: one batch, each run under its own guard (R10, R12).
  *
- * A guard is part of the statement that writes, and what it left out is seen by the number of rows that were changed. Only
- * where some were not is D1 asked why: a row that D1 held already is not changed either.
+ * A guard is part of the statement that writes, and what it left out is seen by the number of rows that were changed.
+ * Only where some were not is D1 asked why: a row that D1 held already is not changed either.
  */
 import type { BatchLimits, D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, runCounted } from "../stores/d1/database.ts";

@@ -1,8 +1,9 @@
 /**
  * One run as its coordinator keeps it: the requests' way through ledger, cache and recorder (R11 to R19).
  *
- * Each mutation is one synchronous block (read, decide, apply, persist); only then is anything awaited, and nothing read
- * before an await is acted on after it. Knows no platform class: storage, database, clock and alarm come from outside.
+ * Each mutation is one synchronous block (read, decide, apply, persist); only then is anything awaited, and nothing
+ * read before an await is acted on after it. Knows no platform class: storage, database, clock and alarm come from
+ * outside.
  */
 import type { Clock } from "../contract/clock.ts";
 import { backoffMs, withDeadline } from "../contract/clock.ts";
@@ -244,7 +245,9 @@ export class CoordinatedRun implements CoordinatorReads {
     }
   }
 
-  /** `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next. */
+  /**
+   * `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next.
+   */
   #toDoBefore(request: Request): Promise<void> | null {
     if (!this.#readiness.isReady(request.op)) return this.#readiness.prepare();
     return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#flush() : null;
@@ -316,8 +319,8 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /**
-   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by catching
-   * up, once.
+   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by
+   * catching up, once.
    */
   async #flush(mayReconcile = true): Promise<void> {
     const { epoch } = this.#cache;

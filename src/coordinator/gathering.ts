@@ -57,7 +57,9 @@ export class Gathering {
     return cache.hasUnsaved || (cache.isDirty && !hasFailed());
   }
 
-  /** Begins that are not over soon, changes that D1 is slow to take or refuses, and, much later, those that it holds. */
+  /**
+   * Begins that are not over soon, changes that D1 is slow to take or refuses, and, much later, those that it holds.
+   */
   #saveWhatIsDue(): void {
     const { cache, clock, gatherMs, deferMs, sendingSince, hasFailed, arm } = this.#input;
     if (cache.needsNoStorage || !cache.hasUnsaved) return;

@@ -1,8 +1,8 @@
 /**
  * Group commit across runs: what many coordinators ask of D1, in one call (R12, 0026).
  *
- * One call at a time of each kind; what comes meanwhile goes into the next. Keeps nothing: what is in memory here lies in
- * the objects that sent it, or is in nobody's hands yet, and is sent again when no answer comes.
+ * One call at a time of each kind; what comes meanwhile goes into the next. Keeps nothing: what is in memory here
+ * lies in the objects that sent it, or is in nobody's hands yet, and is sent again when no answer comes.
  */
 import type { Clock } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";

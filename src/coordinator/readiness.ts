@@ -1,10 +1,10 @@
 /**
  * Whether a coordinator's cache may answer, and how it comes to that (R17).
  *
- * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared with
- * D1, once in the life of this instance, for its storage may have been restored to an older state, or trail behind what was
- * deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the comparison. Loading, comparing
- * and emptying each happen behind one promise that all who need it share.
+ * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared
+ * with D1, once in the life of this instance, for its storage may have been restored to an older state, or trail
+ * behind what was deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the
+ * comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Op } from "../ledger/requests.ts";
@@ -60,8 +60,8 @@ export class Readiness {
   }
 
   /**
-   * After a guard of D1 refused: a late batch of an earlier instance is caught up with, and anything else thrown away, to be
-   * rebuilt. Answers whether the cache stands.
+   * After a guard of D1 refused: a late batch of an earlier instance is caught up with, and anything else thrown
+   * away, to be rebuilt. Answers whether the cache stands.
    */
   async reconcile(): Promise<boolean> {
     const { cache } = this.#input;
@@ -122,8 +122,8 @@ export class Readiness {
   }
 
   /**
-   * D1 out of reach is no reason to stop where storage holds all that was acknowledged: then it is at least as new as D1,
-   * unless it was restored.
+   * D1 out of reach is no reason to stop where storage holds all that was acknowledged: then it is at least as new as
+   * D1, unless it was restored.
    */
   async #compare(): Promise<void> {
     const { cache, record } = this.#input;

@@ -1,6 +1,6 @@
 /**
- * From D1 back into an empty cache, and into one that trails behind it (R17). Inline bodies come along, page by page; large
- * ones stay in D1 and are read through when they are asked for.
+ * From D1 back into an empty cache, and into one that trails behind it (R17). Inline bodies come along, page by page;
+ * large ones stay in D1 and are read through when they are asked for.
  */
 import type { Clock } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
@@ -53,8 +53,8 @@ export interface RecordInput {
 }
 
 /**
- * Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`, having
- * filled it in part: a cache without its run's row does not count.
+ * Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`,
+ * having filled it in part: a cache without its run's row does not count.
  */
 export async function rebuild(cache: RunCache, input: RecordInput): Promise<void> {
   const now = (): number => Math.floor(input.clock.now());
@@ -108,8 +108,9 @@ interface Head {
 }
 
 /**
- * R17: compares the cache with D1, and catches up with it where storage may trail. Answers whether D1 stands above the
- * cache, or has let its run go, so that the cache is to be thrown away. Throws `store_unavailable`, having changed nothing.
+ * R17: compares the cache with D1, and catches up with it where storage may trail. Answers whether D1 stands above
+ * the cache, or has let its run go, so that the cache is to be thrown away. Throws `store_unavailable`, having
+ * changed nothing.
  */
 export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
   const { epoch } = cache;
@@ -132,7 +133,10 @@ function isOfAnother(head: Head, { run }: RunCache): boolean {
   return head.fence > run.fence || (head.fence === run.fence && head.claim_request_id !== run.claimRequestId);
 }
 
-/** A change that was made by nobody known here; or, of the same claim, the object's storage was restored to an earlier state. */
+/**
+ * A change that was made by nobody known here; or, of the same claim, the object's storage was restored to an earlier
+ * state.
+ */
 function isLater(head: Head, { run, revision, known }: RunCache): boolean {
   if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
   const recorded = Math.max(head.run_revision, head.step_revision, head.event_revision);
@@ -182,8 +186,8 @@ function isNewer({ stepIndex, revision }: StepState & Revised, cache: RunCache):
 }
 
 /**
- * Storage knows of each renewal, unless it was restored to an older state: of that tell changes which were made too far apart
- * to have been in memory alone at once. Then the holder is given one more lease to speak up.
+ * Storage knows of each renewal, unless it was restored to an older state: of that tell changes which were made too
+ * far apart to have been in memory alone at once. Then the holder is given one more lease to speak up.
  */
 function isRestored(steps: readonly StepState[]): boolean {
   const instants = steps.flatMap(({ completedAt }) => completedAt ?? []);

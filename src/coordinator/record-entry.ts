@@ -1,6 +1,6 @@
 /**
- * What a run has to record, in the ordinary case: few and small rows. Flat, in JSON text, so that it can go to a recorder
- * object, and many can be put together without being read (R21).
+ * What a run has to record, in the ordinary case: few and small rows. Flat, in JSON text, so that it can go to a
+ * recorder object, and many can be put together without being read (R21).
  */
 import type { RunState } from "../ledger/state.ts";
 import { dueAt } from "../stores/sql/due.ts";
@@ -63,8 +63,8 @@ export interface Told {
 const MAX_ROWS = 500;
 
 /**
- * All that D1 lacks of a run, as one entry; `null` where that is too long, drops steps, or has large bodies. `lagMs`: how
- * long D1 has lacked the run's row.
+ * All that D1 lacks of a run, as one entry; `null` where that is too long, drops steps, or has large bodies. `lagMs`:
+ * how long D1 has lacked the run's row.
  */
 export function entryOf(
   cache: RunCache,

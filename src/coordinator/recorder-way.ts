@@ -1,6 +1,6 @@
 /**
- * A coordinator's way to its recorder object: with a deadline, and left alone for a while after it could not answer, for D1
- * can be asked without it (0026).
+ * A coordinator's way to its recorder object: with a deadline, and left alone for a while after it could not answer,
+ * for D1 can be asked without it (0026).
  */
 import type { Clock } from "../contract/clock.ts";
 import { withDeadline } from "../contract/clock.ts";

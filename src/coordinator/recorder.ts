@@ -105,9 +105,9 @@ export class Recorder {
   }
 
   /**
-   * Resolves once all that is dirty now is in D1. Rejects with StaleSliceError when D1 stands at a claim that this object
-   * does not know, with CacheEmptiedError when the cache was emptied meanwhile, with `store_unavailable` when D1 cannot
-   * answer.
+   * Resolves once all that is dirty now is in D1. Rejects with StaleSliceError when D1 stands at a claim that this
+   * object does not know, with CacheEmptiedError when the cache was emptied meanwhile, with `store_unavailable` when
+   * D1 cannot answer.
    */
   flush(): Promise<void> {
     if (this.#current === undefined) {
@@ -205,7 +205,9 @@ export class Recorder {
     throw new DurableStoreUnavailableError(answer.message);
   }
 
-  /** In order, in batches of bounded size. A batch is guarded by the claim under which the first of its rows was read. */
+  /**
+   * In order, in batches of bounded size. A batch is guarded by the claim under which the first of its rows was read.
+   */
   async #sendAll(writes: Generator<Write>, standing: () => Sending): Promise<void> {
     let batch: Write[] = [];
     let bytes = 0;
@@ -277,7 +279,9 @@ export class Recorder {
     }
   }
 
-  /** A run that has ended, or a fork that is sealed, goes after its steps: D1 never says so of what it does not hold. */
+  /**
+   * A run that has ended, or a fork that is sealed, goes after its steps: D1 never says so of what it does not hold.
+   */
   *#runAndSteps(): Generator<Write> {
     const { run } = this.#input.cache;
     if (run === null) return;

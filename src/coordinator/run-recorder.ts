@@ -1,6 +1,6 @@
 /**
- * RunRecorder: the Durable Object in which coordinators of many runs share their batches to D1. Optional: bind the class as
- * `RECORDERS` beside RunCoordinator, with a D1 database as `DB`, and coordinators find it (0026).
+ * RunRecorder: the Durable Object in which coordinators of many runs share their batches to D1. Optional: bind the
+ * class as `RECORDERS` beside RunCoordinator, with a D1 database as `DB`, and coordinators find it (0026).
  *
  * It has no storage of its own. Only the platform's shape is here.
  */

@@ -44,9 +44,9 @@ export function mayGo(standing: Standing): boolean {
 }
 
 /**
- * A while after the run has ended. Events alone, and a run that was only read from D1, lie in D1 as well: they may go a
- * while after they came here. `null` while the run goes on, or its lease may lapse, which somebody has to note. All of these
- * instants are on record: one that an object's own wake-up moved would never come.
+ * A while after the run has ended. Events alone, and a run that was only read from D1, lie in D1 as well: they may go
+ * a while after they came here. `null` while the run goes on, or its lease may lapse, which somebody has to note. All
+ * of these instants are on record: one that an object's own wake-up moved would never come.
  */
 function mayGoAt({ run, madeAt, isAdopted, retainMs }: Standing): number | null {
   if (run !== null && run.leaseExpiresAt !== null) return null;

@@ -2,8 +2,8 @@
  * The coordinator's own SQLite: its tables, their version, and the way from one version to the next.
  *
  * The run tables are those of D1 (migrations/), so that rows and statements serve both; test/workers/schema.test.ts
- * compares them. They have no indexes here: nobody looks across runs. `durable_meta` is the object's own. Tables are made at
- * the first write: reading a run that does not exist leaves no object behind.
+ * compares them. They have no indexes here: nobody looks across runs. `durable_meta` is the object's own. Tables are
+ * made at the first write: reading a run that does not exist leaves no object behind.
  */
 export interface SyncStorage {
   readonly sql: SqlStorage;
@@ -125,7 +125,10 @@ export function schemaVersion({ sql }: SyncStorage): number {
   return found === undefined ? 0 : (readMeta(sql, "schema_version") ?? 0);
 }
 
-/** Makes the tables, or brings them to the newest version. Tables that are newer than this code, after a rollback, are left alone. */
+/**
+ * Makes the tables, or brings them to the newest version. Tables that are newer than this code, after a rollback, are
+ * left alone.
+ */
 export function migrate(storage: SyncStorage): void {
   const from = schemaVersion(storage);
   if (from >= MIGRATIONS.length) return;

@@ -1,8 +1,8 @@
 /**
  * The rows of a coordinator's own SQLite: reads and writes, all synchronous.
  *
- * Knows no rules, and of the run no more than its id. Keeps nothing in memory but whether there are tables, and how far the
- * steps go. Tables are made at the first write.
+ * Knows no rules, and of the run no more than its id. Keeps nothing in memory but whether there are tables, and how
+ * far the steps go. Tables are made at the first write.
  */
 import type { EventState, RunState, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";

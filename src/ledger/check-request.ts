@@ -1,13 +1,13 @@
 /**
- * Whether what came over a wire is a request: every field, by the limits of the contract. The coordinator asks before it
- * does anything, for a caller over a binding need not be this package's client, and one row that cannot be read would
- * trouble everybody who lists or counts runs.
+ * Whether what came over a wire is a request: every field, by the limits of the contract. The coordinator asks before
+ * it does anything, for a caller over a binding need not be this package's client, and one row that cannot be read
+ * would trouble everybody who lists or counts runs.
  *
  * It takes all that stores/to-request.ts makes. A field that is not known is left alone, as a newer client may send it.
  *
- * What holds of texts: `task`, `tags`, `outcome` and `error`, which lists show and count by, are JSON of their shape, as
- * JSON.stringify writes it. A body that lies in its row is JSON. A larger one is taken as it is, for to parse it would
- * cost too much; where it is no JSON, it alone cannot be read.
+ * What holds of texts: `task`, `tags`, `outcome` and `error`, which lists show and count by, are JSON of their shape,
+ * as JSON.stringify writes it. A body that lies in its row is JSON. A larger one is taken as it is, for to parse it
+ * would cost too much; where it is no JSON, it alone cannot be read.
  */
 import { DurableInvalidInputError } from "../contract/errors.ts";
 import { jsonDepth } from "../contract/json-depth.ts";

@@ -1,8 +1,8 @@
 /**
  * What a task works with, one for each branch: checks what it is asked, gives each step its place, and hands it on.
  *
- * Invariants: a place is taken synchronously at the call; whatever is wrong with the arguments rejects before anything is
- * begun.
+ * Invariants: a place is taken synchronously at the call; whatever is wrong with the arguments rejects before
+ * anything is begun.
  */
 import { DurableInvalidInputError } from "../contract/errors.ts";
 import { checkText, LIMITS } from "../contract/limits.ts";

@@ -3,8 +3,8 @@
  * lease is lost. Whatever is given up goes on; what it comes to is dropped.
  *
  * Owns one sleep for all calls instead of a timer for each. It lasts until the earliest deadline, and a call that is
- * answered leaves it alone: deadlines are far away and answers quick, so it outlives many calls. Knows neither lease nor
- * store.
+ * answered leaves it alone: deadlines are far away and answers quick, so it outlives many calls. Knows neither lease
+ * nor store.
  */
 import type { Clock } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
@@ -32,8 +32,8 @@ export class PendingCalls {
   }
 
   /**
-   * Settles like `work`, or rejects with {@link noAnswer} once `ms` have passed, or with the reason of the loss as soon as
-   * there is one.
+   * Settles like `work`, or rejects with {@link noAnswer} once `ms` have passed, or with the reason of the loss as
+   * soon as there is one.
    */
   wait<T>(work: Promise<T>, ms = Infinity): Promise<T> {
     return new Promise<T>((resolve, reject) => {

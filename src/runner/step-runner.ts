@@ -1,9 +1,10 @@
 /**
- * One step, from its plan to its answer: from the record, or begun, run, tried again, and recorded (R23 to R27, R30, R31).
+ * One step, from its plan to its answer: from the record, or begun, run, tried again, and recorded (R23 to R27, R30,
+ * R31).
  *
  * Relies on the lease for every store call. Invariants: a recorded result answers without `fn`; a result of `fn` is
- * offered until it is recorded or the lease is gone, and a failure of the store is never recorded as one of the step; the
- * next attempt begins no sooner than the record allows; a completed run takes no new step.
+ * offered until it is recorded or the lease is gone, and a failure of the store is never recorded as one of the step;
+ * the next attempt begins no sooner than the record allows; a completed run takes no new step.
  */
 import type { Clock } from "../contract/clock.ts";
 import {

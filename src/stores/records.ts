@@ -71,8 +71,8 @@ const LAST_INSTANT = 8.64e15;
 let latest = { epochMs: 0, iso: "1970-01-01T00:00:00.000Z" };
 
 /**
- * An instant beyond what a Date can be is shown as the last, or the first, that it can: one bad row spoils no list. What
- * happens in one millisecond is told many times.
+ * An instant beyond what a Date can be is shown as the last, or the first, that it can: one bad row spoils no list.
+ * What happens in one millisecond is told many times.
  */
 export function toIso(epochMs: number): string {
   if (latest.epochMs === epochMs) return latest.iso;

@@ -3,8 +3,9 @@
  * the step, and leaves it to the platform, which records, retries and replays. There is no store and no lease here, and
  * so nothing that could be lost.
  *
- * Invariants: a step is named after its intent and the branches that it is in, never its position, so that an edit leaves
- * the other steps as they are (the platform counts repeats of a name); the platform is called before the method first yields.
+ * Invariants: a step is named after its intent and the branches that it is in, never its position, so that an edit
+ * leaves the other steps as they are (the platform counts repeats of a name); the platform is called before the
+ * method first yields.
  */
 import { systemClock, unlessAborted } from "../contract/clock.ts";
 import { DurableInvalidInputError } from "../contract/errors.ts";

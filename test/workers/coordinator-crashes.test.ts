@@ -1,5 +1,6 @@
 /**
- * Cases in which a coordinator once went wrong, or could have: crashes, lost answers, storage lost or restored, stalled databases.
+ * Cases in which a coordinator once went wrong, or could have: crashes, lost answers, storage lost or restored,
+ * stalled databases.
  */
 import {
   abortAllDurableObjects,

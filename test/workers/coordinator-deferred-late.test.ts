@@ -13,7 +13,10 @@ import { abort, drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
 
-/** What is written can fail, or be caught on its way: then D1 gets it when it is delivered, if ever. "down": reads fail too. */
+/**
+ * What is written can fail, or be caught on its way: then D1 gets it when it is delivered, if ever. "down": reads
+ * fail too.
+ */
 class CatchingDatabase extends GatedDatabase {
   mode: "open" | "fails" | "catches" | "down" = "open";
   readonly #caught: D1PreparedStatementLike[][] = [];

@@ -1,4 +1,7 @@
-/** Deferred commits (0026): a run that is over before storage is made for it, and storage that an earlier version made. */
+/**
+ * Deferred commits (0026): a run that is over before storage is made for it, and storage that an earlier version
+ * made.
+ */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";

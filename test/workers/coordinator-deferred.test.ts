@@ -1,6 +1,6 @@
 /**
- * Deferred commits (0026): what was acknowledged under `record` outlives the object's death at every point between D1's commit
- * and the object's own, and nobody is told of what a death could take back.
+ * Deferred commits (0026): what was acknowledged under `record` outlives the object's death at every point between
+ * D1's commit and the object's own, and nobody is told of what a death could take back.
  */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";

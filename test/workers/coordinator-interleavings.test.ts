@@ -1,5 +1,6 @@
 /**
- * Cases in which a coordinator once went wrong, or could have: what happens between a flush and its answer, and sizes that add up.
+ * Cases in which a coordinator once went wrong, or could have: what happens between a flush and its answer, and sizes
+ * that add up.
  */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";

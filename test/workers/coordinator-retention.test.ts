@@ -1,4 +1,6 @@
-/** When an object deletes its storage (R19), also one that slept all the while and is woken by nothing but its alarm. */
+/**
+ * When an object deletes its storage (R19), also one that slept all the while and is woken by nothing but its alarm.
+ */
 import { env } from "cloudflare:workers";
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";

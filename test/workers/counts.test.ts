@@ -1,6 +1,7 @@
 /**
- * What a step and a run cost, counted at the database, the object's storage and the stub, by wrapping them from outside:
- * figures that do not depend on the machine. The clock stands still, so that nothing gathers unless a test moves it.
+ * What a step and a run cost, counted at the database, the object's storage and the stub, by wrapping them from
+ * outside: figures that do not depend on the machine. The clock stands still, so that nothing gathers unless a test
+ * moves it.
  */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";

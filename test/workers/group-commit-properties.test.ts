@@ -1,6 +1,7 @@
 /**
- * Group commit against a model: whatever two lives of each of several runs send, in whatever order, late and again, D1 ends
- * with the newest version of each row that a guard let through. The model knows the rules of ADR 0026, and no SQL.
+ * Group commit against a model: whatever two lives of each of several runs send, in whatever order, late and again,
+ * D1 ends with the newest version of each row that a guard let through. The model knows the rules of ADR 0026, and no
+ * SQL.
  */
 import { env } from "cloudflare:workers";
 import fc from "fast-check";

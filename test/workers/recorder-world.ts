@@ -1,4 +1,6 @@
-/** What tests of group commit and recorder objects share: instances of a run's object, and a database that is watched. */
+/**
+ * What tests of group commit and recorder objects share: instances of a run's object, and a database that is watched.
+ */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { systemClock } from "../../src/contract/clock.ts";

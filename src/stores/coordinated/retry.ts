@@ -76,7 +76,10 @@ export function isOutOfSubrequests(error: unknown): boolean {
   return !isAnswer && /too many subrequests/i.test(messageOf(error));
 }
 
-/** What was called belongs to another request of this Worker, so the call has not left. Whoever is called cannot say so. */
+/**
+ * What was called belongs to another request of this Worker, so the call has not left. Whoever is called cannot say
+ * so.
+ */
 export function isOfAnotherRequest(error: unknown): boolean {
   return /^cannot perform i\/o on behalf of a different request/i.test(messageOf(error)) && !isRemote(error);
 }

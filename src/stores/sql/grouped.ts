@@ -1,10 +1,11 @@
 /**
  * The SQL that records what many runs have changed in one batch, each run under a guard of its own (R10, R13).
  *
- * ?1 of what follows, but for SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that claimed under it, the latest revision,
- * the run's highest known revision below the base, the base, manifest hash, creation, and 1 if D1 has held the run, else 0.
- * A guard refuses when D1 knows of another claim, later or as late, of a change to the run that its object never made, or of
- * another run under this id; or when D1 has let the run go. A refused run's rows are left out, and no others.
+ * ?1 of what follows, but for SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that
+ * claimed under it, the latest revision, the run's highest known revision below the base, the base, manifest hash,
+ * creation, and 1 if D1 has held the run, else 0. A guard refuses when D1 knows of another claim, later or as late,
+ * of a change to the run that its object never made, or of another run under this id; or when D1 has let the run go.
+ * A refused run's rows are left out, and no others.
  */
 import { RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
 import { cells, ON_NEWER_RUN, ON_NEWER_STEP, ON_TAG } from "./statements.ts";

@@ -1,12 +1,15 @@
 /**
  * The SQL of the run tables: constant texts, the same for D1 and for the coordinator's own SQLite.
  *
- * Writes take rows as one JSON text, an array of arrays in column order, but for the run's own row. R13: an upsert never lets an older
- * (fence, revision) replace a newer one, so that each may be repeated, and may come late.
+ * Writes take rows as one JSON text, an array of arrays in column order, but for the run's own row. R13: an upsert
+ * never lets an older (fence, revision) replace a newer one, so that each may be repeated, and may come late.
  */
 import { EVENT_COLUMNS, FIXED_RUN_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
 
-/** Endings of an insert, for a row that is there already. What never changes is not set again, so no index is touched (R29). */
+/**
+ * Endings of an insert, for a row that is there already. What never changes is not set again, so no index is touched
+ * (R29).
+ */
 export const ON_NEWER_RUN = `ON CONFLICT (run_id) DO UPDATE
 SET ${assignments(RUN_COLUMNS.filter((column) => !FIXED_RUN_COLUMNS.has(column)))} WHERE ${newer("durable_runs")}`;
 export const ON_NEWER_STEP = `ON CONFLICT (run_id, step_index) DO UPDATE
@@ -25,8 +28,8 @@ VALUES (${RUN_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
 ${ON_NEWER_RUN}`;
 
 /**
- * ?1: run id, ?2: fence, ?3: revision, ?4: lease, ?5: its end, ?6: now, ?7: when the run is due. A renewal changes nothing
- * else, and so no other index. What writes it is no coordinator, so no lag is left of one.
+ * ?1: run id, ?2: fence, ?3: revision, ?4: lease, ?5: its end, ?6: now, ?7: when the run is due. A renewal changes
+ * nothing else, and so no other index. What writes it is no coordinator, so no lag is left of one.
  */
 export const UPDATE_LEASE = `
 UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7, lag_ms = NULL
