@@ -1,10 +1,10 @@
 /**
- * Deadlines that are rarely reached, for many calls at once: they are looked at every quarter of a second or so, and
+ * Deadlines that are rarely reached, for many calls at once: they are looked at every tenth of a second or so, and
  * share one real timer, for to set and clear one for each call takes longer than most of what a call does.
  */
 import type { Clock } from "../contract/clock.ts";
 
-const LOOK_MS = 250;
+const LOOK_MS = 100;
 
 interface Timer {
   /** Epoch milliseconds. */
@@ -12,7 +12,7 @@ interface Timer {
   readonly onDue: () => void;
 }
 
-/** The same clock, whose timers are up to a quarter of a second late. */
+/** The same clock, whose timers are up to a tenth of a second late. */
 export function withCoarseTimers(clock: Clock): Clock {
   const timers = new Set<Timer>();
   let isLooking = false;
