@@ -4,26 +4,16 @@
  */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { RunHistory } from "../../src/history/run-history.ts";
 import { newRunId } from "../../src/identity.ts";
-import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained, evict } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { gate, GatedDatabase } from "./gated-database.ts";
+import { gate } from "./gated-database.ts";
+import { clock, db, useGatedWorld } from "./gated-world.ts";
 
-let clock: TestClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new TestClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld();
 
 const tables = (runId: string) =>
   runInDurableObject(

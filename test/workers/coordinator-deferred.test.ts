@@ -4,24 +4,14 @@
  */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { TestClock } from "../../src/testing/clock.ts";
+import { describe, expect, it } from "vitest";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { gate, GatedDatabase } from "./gated-database.ts";
+import { gate } from "./gated-database.ts";
+import { clock, db, useGatedWorld } from "./gated-world.ts";
 
-let clock: TestClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new TestClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld();
 
 const writes = (queries: string[]) => queries.some((query) => /^\s*(INSERT|UPDATE|DELETE)/.test(query));
 const isDown = async () => {

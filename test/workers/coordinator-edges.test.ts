@@ -8,25 +8,16 @@ import {
   runInDurableObject,
 } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
-import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, recordedRun, wait, saved } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { gate, GatedDatabase } from "./gated-database.ts";
+import { faults } from "./faults.ts";
+import { gate } from "./gated-database.ts";
+import { clock, db, useGatedWorld } from "./gated-world.ts";
 
-let clock: TestClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new TestClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld();
 
 const settle = (p: Promise<unknown>) =>
   p.then(

@@ -3,26 +3,17 @@
  */
 import { abortAllDurableObjects, evictDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
-import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, wait, recordedRun, recordedStep } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { gate, GatedDatabase } from "./gated-database.ts";
+import { faults } from "./faults.ts";
+import { gate } from "./gated-database.ts";
+import { clock, db, useGatedWorld } from "./gated-world.ts";
 
-let clock: TestClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new TestClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld();
 const isInsert = (q: string[]) => q.some((s) => /^\s*INSERT/.test(s));
 const one = () => store("coordinator");
 

@@ -2,24 +2,14 @@
  * Cases in which a coordinator once went wrong: leases of an object that was rebuilt or restored.
  */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { afterEach, beforeEach, expect, it } from "vitest";
-import { TestClock } from "../../src/testing/clock.ts";
+import { expect, it } from "vitest";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, wait, recordedRun, saved } from "./coordinator-world.ts";
 import { drained, wipe } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { GatedDatabase } from "./gated-database.ts";
+import { faults } from "./faults.ts";
+import { clock, useGatedWorld } from "./gated-world.ts";
 
-let clock: TestClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new TestClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld();
 
 it.each(["claim", "renew"] as const)(
   "a lease that was granted in the very millisecond of the rebuild is noted when it lapses: %s",

@@ -1,0 +1,21 @@
+/** A clock that can be moved and a database that can be held, for the coordinators of each test. */
+import { afterEach, beforeEach } from "vitest";
+import { TestClock } from "../../src/testing/clock.ts";
+import { faults, resetFaults } from "./faults.ts";
+import { GatedDatabase } from "./gated-database.ts";
+
+/** Those of the test at hand. */
+export let clock: TestClock;
+export let db: GatedDatabase;
+
+/** To be called once in a test file. */
+export function useGatedWorld(): void {
+  beforeEach(() => {
+    clock = new TestClock();
+    db = new GatedDatabase();
+    faults.clock = clock;
+    const own = db;
+    faults.wrap = () => own;
+  });
+  afterEach(resetFaults);
+}
