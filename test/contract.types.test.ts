@@ -37,10 +37,11 @@ describe("a store", () => {
     expectTypeOf<Given<"emitEvent">>().toExtend<ours.EmitEventInput>();
   });
 
-  test("of ours has, beyond what is plain, only methods that may be absent", () => {
+  test("of ours has, beyond what is plain, only what may be absent", () => {
     type Added = Omit<ours.DurableRunStore, keyof plain.DurableRunStore>;
     expectTypeOf<Record<never, never>>().toExtend<Added>();
     expectTypeOf<keyof Added>().toEqualTypeOf<
+      | "beginAfterMs"
       | "loadRun"
       | "waitForEvent"
       | "watchLease"

@@ -235,6 +235,12 @@ export interface BeginStepInput {
   onInterrupted?: InterruptionPolicy;
 }
 
+/** The begin of an attempt that its store was not told of by itself: it comes with the attempt's end (R16). */
+export interface LateBegin extends Pick<BeginStepInput, "intent" | "kind" | "inputHash" | "path"> {
+  /** How long ago it was, in milliseconds: 0 or more. The store's clock then says when. */
+  elapsedMs: number;
+}
+
 /** Completing and failing say which attempt they end, so that a late duplicate cannot end another one. */
 interface EndStepInput {
   runId: string;
@@ -243,6 +249,8 @@ interface EndStepInput {
   requestId?: string;
   /** `attempts` of the record that `beginStep` answered. */
   attempt?: number;
+  /** For a store with {@link DurableRunStore.beginAfterMs}. Where the attempt is on record, that stands. */
+  begin?: LateBegin;
 }
 
 export interface CompleteStepInput extends EndStepInput {
@@ -339,6 +347,12 @@ export interface EmitEventInput {
  * reads answer `undefined`. A method that rejects has changed nothing, but for `store_unavailable`.
  */
 export interface DurableRunStore {
+  /**
+   * More than 0: `completeStep` and `failStep` take the begin along, so that the store need not be told of one on which
+   * nothing depends before the step has run for about so many milliseconds. Absent, or 0: each begin is recorded first.
+   */
+  readonly beginAfterMs?: number;
+
   /**
    * Claims a run, creating it if need be.
    *

@@ -10,7 +10,8 @@ export function filledIn(request: Request): Request {
       return fillIn(request, { attempt: null, ...firstFacts(request.stepIndex) });
     case "complete":
     case "fail": {
-      const begun = request.begun && fillIn(request.begun, firstFacts(request.stepIndex));
+      const begun =
+        request.begun && fillIn(request.begun, { ...firstFacts(request.stepIndex), elapsedMs: 0 });
       if (request.op === "complete") return { ...request, begun };
       return fillIn({ ...request, begun }, { retryAfterMs: null, inDoubt: false });
     }

@@ -154,7 +154,8 @@ function checkEndOfStep(request: Fields, now: number): void {
   const facts = begun as Fields;
   checkText("begun.requestId", facts["requestId"], LIMITS.requestIdBytes);
   checkFacts("begun.", facts);
-  checkPast("begun.startedAt", facts["startedAt"], now);
+  if (facts["startedAt"] !== null) checkPast("begun.startedAt", facts["startedAt"], now);
+  checkElapsed("begun.elapsedMs", facts["elapsedMs"]);
   checkDeadline("begun.deadlineAt", facts["deadlineAt"]);
 }
 
@@ -287,7 +288,8 @@ function parsed(field: string, json: string): unknown {
 /** Made once, since each step is checked twice. */
 const checkAttempt = orNull(integer(1));
 const checkCount = orNull(integer(0));
-const checkDelay = orNull(integer(0, LIMITS.timeoutMs));
+const checkElapsed = integer(0, LIMITS.timeoutMs);
+const checkDelay = orNull(checkElapsed);
 const checkDeadline = orNull(checkInstant);
 const checkPosition = integer(0, LIMITS.steps - 1);
 

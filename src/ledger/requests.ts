@@ -47,9 +47,11 @@ export interface BeginFacts {
   readonly onInterrupted: InterruptionPolicy;
 }
 
-/** What a begin said, and was answered. */
+/** What a begin said, and was answered, if it was. */
 export interface BegunFacts extends BeginFacts {
-  readonly startedAt: number;
+  /** `null`: nobody was told of it when it began, which was `elapsedMs` before the request that says so. */
+  readonly startedAt: number | null;
+  readonly elapsedMs: number;
   readonly deadlineAt: number | null;
 }
 

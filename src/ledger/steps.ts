@@ -9,6 +9,7 @@ import { mismatch } from "../contract/replay.ts";
 import type {
   BeginFacts,
   BeginRequest,
+  BegunFacts,
   CompleteRequest,
   Decision,
   FailRequest,
@@ -45,7 +46,7 @@ export function begin({ run, step }: Slice, request: BeginRequest, now: number):
 }
 
 export function complete(slice: Slice, request: CompleteRequest, now: number): Decision<"complete"> {
-  const found = runningStep(slice, request);
+  const found = runningStep(slice, request, now);
   if (!found.ok) return found;
   const { run, step } = found;
   if (step.status === "completed") return accept({ step, accepted: false });
@@ -56,7 +57,7 @@ export function complete(slice: Slice, request: CompleteRequest, now: number): D
 }
 
 export function fail(slice: Slice, request: FailRequest, now: number): Decision<"fail"> {
-  const found = runningStep(slice, request);
+  const found = runningStep(slice, request, now);
   if (!found.ok) return found;
   const { run, step } = found;
   if (step.status === "completed") return stepNotRunning(request, "it has completed, and its result stands");
@@ -136,10 +137,14 @@ export function settledSteps(steps: readonly StepState[]): StepState[] {
   return steps.filter((step) => settled.has(step));
 }
 
-/** The step that a completion or failure is about, begun here if its own begin was lost, under the caller's fence. */
+/**
+ * The step that a completion or failure is about, under the caller's fence; begun here, if its own begin was lost or
+ * never sent.
+ */
 function runningStep(
   { run, step }: Slice,
   request: CompleteRequest | FailRequest,
+  now: number,
 ): { ok: true; run: RunState; step: StepState } | Refusal {
   if (run === null) return unknownRun(request.runId);
   const lost = fencedOut(run, request.fence);
@@ -151,7 +156,7 @@ function runningStep(
   if (begun !== null && beginWasLost) {
     const differs = step && divergence(run, step, begun);
     if (differs) return differs;
-    const next = nextAttempt(run, step, request.stepIndex, begun, begun.startedAt);
+    const next = nextAttempt(run, step, request.stepIndex, begun, startOf(run, begun, now));
     const deadlineAt = step?.deadlineAt ?? begun.deadlineAt;
     current = { ...next, deadlineAt, attempts: Math.max(next.attempts, request.attempt ?? 0) };
   }
@@ -163,6 +168,11 @@ function runningStep(
   if (run.status !== "running" && current.status === "running") return notRunning(run);
   const fence = current.status === "running" ? run.fence : current.fence;
   return { ok: true, run, step: { ...current, fence } };
+}
+
+/** No step begins before its run, whatever its worker says. */
+function startOf(run: RunState, { startedAt, elapsedMs }: BegunFacts, now: number): number {
+  return startedAt ?? Math.max(run.createdAt, now - elapsedMs);
 }
 
 function nextAttempt(

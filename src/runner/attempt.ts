@@ -11,6 +11,7 @@ import { newRequestId } from "../identity.ts";
 import { Branch } from "./branch.ts";
 import type { Lease } from "./lease.ts";
 import { unlessAborted } from "../contract/clock.ts";
+import { LateBegins } from "./late-begins.ts";
 import { Positions } from "./positions.ts";
 import { Replay } from "./replay.ts";
 import type { RunDurableInput } from "./types.ts";
@@ -29,6 +30,7 @@ export class Attempt {
   readonly clock: Clock;
   readonly replay: Replay;
   readonly positions: Positions;
+  readonly lateBegins: LateBegins;
   /** The task itself. */
   readonly root: Branch;
   readonly runIsCompleted: boolean;
@@ -46,6 +48,7 @@ export class Attempt {
     this.replay = new Replay(input.runId, claimed);
     const { completedSteps, caughtSteps = [], openSteps = [] } = claimed;
     this.positions = new Positions([...completedSteps, ...caughtSteps, ...openSteps]);
+    this.lateBegins = new LateBegins({ runId: input.runId, store: input.store, lease, clock });
     this.runIsCompleted = claimed.run.status === "completed";
     this.knowsOpenSteps = claimed.openSteps !== undefined;
     const signal = input.signal ? AbortSignal.any([lease.lostSignal, input.signal]) : lease.lostSignal;
@@ -120,8 +123,17 @@ export class Attempt {
   }
 
   /** One request to end an attempt at a step, however often it is sent. */
-  ending({ stepIndex, attempts }: StepRecord) {
-    return { runId: this.runId, stepIndex, attempt: attempts, requestId: newRequestId(), ...this.fence() };
+  ending(step: StepRecord) {
+    const { stepIndex, attempts } = step;
+    const begin = this.lateBegins.endOf(step);
+    return {
+      runId: this.runId,
+      stepIndex,
+      attempt: attempts,
+      requestId: newRequestId(),
+      ...this.fence(),
+      ...begin,
+    };
   }
 
   fence(): { fence?: number } {

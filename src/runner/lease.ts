@@ -33,6 +33,8 @@ export class Lease {
   readonly #calls: PendingCalls;
   /** The runner's clock before the claim, or the last renewal that succeeded, was sent. */
   #heldSince: number;
+  /** The runner's clock when the store last answered that this attempt holds the run. */
+  #confirmedAt: number;
   /** What the store last failed with: the cause, should the lease be lost to it. */
   #trouble: unknown;
   #ending = false;
@@ -42,6 +44,7 @@ export class Lease {
     this.#input = input;
     this.fence = fence;
     this.#heldSince = claimedAt;
+    this.#confirmedAt = input.clock.now();
     this.#calls = new PendingCalls(input.clock, this.#lost.signal);
   }
 
@@ -54,6 +57,20 @@ export class Lease {
   get lostError(): DurableRunError | undefined {
     if (!this.#lost.signal.aborted && this.#input.clock.now() >= this.#deadline) this.#loseUnrenewed();
     return this.#lost.signal.aborted ? (this.#lost.signal.reason as DurableRunError) : undefined;
+  }
+
+  get workerId(): string {
+    return this.#input.workerId;
+  }
+
+  /** Aborts when the attempt is over. */
+  get stoppedSignal(): AbortSignal {
+    return this.#stopped.signal;
+  }
+
+  /** Whether the store has said in the last `ms` that the run is held. */
+  isConfirmedWithin(ms: number): boolean {
+    return this.#input.clock.now() - this.#confirmedAt < ms;
   }
 
   startHeartbeat(): void {
@@ -121,7 +138,14 @@ export class Lease {
     }
   }
 
-  /** The same for what is told of a failure, for one lease at most: the failure itself must get out (R27). */
+  /** The same for a mutation under the fence: that it is taken says that the run is held. */
+  async commit<T>(call: () => Promise<T>): Promise<T> {
+    const value = await this.offer(call);
+    this.#confirmedAt = this.#input.clock.now();
+    return value;
+  }
+
+  /** For what is told of a failure, or in passing, for one lease at most: a failure itself must get out (R27). */
   tell<T>(call: () => Promise<T>): Promise<T> {
     const { leaseMs } = this.#input;
     return this.#repeat(call, leaseMs, () => leaseMs);
@@ -171,6 +195,7 @@ export class Lease {
       if (typeof answer === "object") return this.#refused(answer.refused, "its renewal was refused");
       if (answer === "renewed") {
         this.#heldSince = sentAt;
+        this.#confirmedAt = clock.now();
         this.#trouble = undefined;
       }
       next = answer === "renewed" ? sentAt + interval : clock.now() + interval / 4;

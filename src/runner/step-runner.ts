@@ -4,7 +4,8 @@
  *
  * Relies on the lease for every store call. Invariants: a recorded result answers without `fn`; a result of `fn` is
  * offered until it is recorded or the lease is gone, and a failure of the store is never recorded as one of the step;
- * the next attempt begins no sooner than the record allows; a completed run takes no new step.
+ * the next attempt begins no sooner than the record allows; a completed run takes no new step. A begin on which nothing
+ * depends is not waited for (late-begins.ts).
  */
 import type { Clock } from "../contract/clock.ts";
 import {
@@ -42,7 +43,7 @@ export class StepRunner {
     const { replay } = this.#attempt;
     const recorded = replay.recorded(plan.path);
     if (recorded) replay.assertSame(recorded, plan);
-    const step = recorded ?? (await this.#begin(branch, plan, replay.open(plan.path)));
+    const step = recorded ?? (await this.#begun(branch, plan, work));
     if (step.status === "running") return this.#run(branch, plan, step, work);
     return this.#answered<T>(branch, plan, step);
   }
@@ -61,9 +62,18 @@ export class StepRunner {
     return this.#attempt.park(step);
   }
 
+  /** The store is told first, unless nothing depends on that: the limit of retries counts attempts that kill workers. */
+  async #begun<T>(branch: Branch, plan: StepPlan, { retries }: StepWork<T>): Promise<StepRecord> {
+    const { replay, lateBegins, knowsOpenSteps, runIsCompleted } = this.#attempt;
+    checkStepIndex(plan.stepIndex);
+    const earlier = replay.open(plan.path);
+    const isNew = !runIsCompleted && knowsOpenSteps && earlier === undefined;
+    const mayBeLate = isNew && retries === undefined && branch.unreportedFailures().length === 0;
+    return (mayBeLate && lateBegins.begin(plan)) || this.#begin(branch, plan, earlier);
+  }
+
   /** `earlier`: the step as it was last known. */
   async #begin(branch: Branch, plan: StepPlan, earlier: StepRecord | undefined): Promise<StepRecord> {
-    checkStepIndex(plan.stepIndex);
     const { knowsOpenSteps, runId, store, lease, clock, replay, runIsCompleted } = this.#attempt;
     if (runIsCompleted) return this.#recall(branch, plan);
     const caught = branch.unreportedFailures();
@@ -81,7 +91,7 @@ export class StepRunner {
     };
     for (;;) {
       try {
-        const begun = await lease.offer(() => store.beginStep(request));
+        const begun = await lease.commit(() => store.beginStep(request));
         branch.reported(caught);
         return begun;
       } catch (error) {
@@ -154,7 +164,7 @@ export class StepRunner {
     const { store, lease, replay } = this.#attempt;
     const completion = { ...this.#attempt.ending(begun), result: fromJsonText(text) };
     try {
-      const completed = await lease.offer(() => store.completeStep(completion));
+      const completed = await lease.commit(() => store.completeStep(completion));
       replay.visit(completed);
       // What stands is what a replay will answer, should another attempt's result have been recorded first.
       return ("result" in completed ? copyOf(completed.result) : fromJsonText(text)) as T;
@@ -174,7 +184,7 @@ export class StepRunner {
   ): Promise<StepRecord> {
     const { store, lease, clock, replay } = this.#attempt;
     const failure = { ...this.#failure(begun, error, work), retryAfterMs: delayMs };
-    replay.visit(await lease.offer(() => store.failStep(failure)));
+    replay.visit(await lease.commit(() => store.failStep(failure)));
     await delay(clock, delayMs, branch.halted);
     return this.#begin(branch, plan, begun);
   }

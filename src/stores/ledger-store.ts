@@ -5,7 +5,7 @@
  * storage, so that all stores check, serialise and answer alike.
  */
 import { errorFromData } from "../contract/errors.ts";
-import { checkRunId, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
+import { checkInteger, checkRunId, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
 import type {
   BeginStepInput,
   ClaimedRunRecord,
@@ -35,13 +35,26 @@ import { readSteps } from "./journal.ts";
 import { toEventRecord, toIso, toRunRecord, toStepRecord } from "./records.ts";
 import * as requests from "./to-request.ts";
 
+export interface BeginOptions {
+  /** {@link DurableRunStore.beginAfterMs}: 0 to 10,000. Default 100. */
+  beginAfterMs?: number;
+}
+
+/** How long a step may run before it is to be seen running. */
+const BEGIN_AFTER_MS = 100;
+const MAX_BEGIN_AFTER_MS = 10_000;
+
 export abstract class LedgerStore implements DurableRunStore {
+  readonly beginAfterMs: number;
+
   /** The clock that decides leases, in epoch milliseconds. Replace it in tests. */
   now: () => number = () => Date.now();
 
   readonly #journal: Journal;
 
-  protected constructor(journal: Journal) {
+  protected constructor(journal: Journal, { beginAfterMs = BEGIN_AFTER_MS }: BeginOptions = {}) {
+    checkInteger("beginAfterMs", beginAfterMs, 0, MAX_BEGIN_AFTER_MS);
+    this.beginAfterMs = beginAfterMs;
     this.#journal = journal;
   }
 

@@ -18,12 +18,13 @@ import type { Counted } from "./answer.ts";
 import { answer } from "./answer.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "./journal.ts";
 import { deleteFrom, lostLease, subjectOf } from "./journal.ts";
+import type { BeginOptions } from "./ledger-store.ts";
 import { LedgerStore } from "./ledger-store.ts";
 import { toRunRecord } from "./records.ts";
 import { checkWaitForEvent, checkWatchLease } from "./to-request.ts";
 import { eventTopic, LEASE_TOPIC, Waiters } from "./waiters.ts";
 
-export interface InMemoryStoreOptions {
+export interface InMemoryStoreOptions extends BeginOptions {
   /** For tests: what decides leases (`now` may be replaced by itself), and what held calls are timed by. */
   clock?: Clock;
 }
@@ -31,9 +32,10 @@ export interface InMemoryStoreOptions {
 export class InMemoryDurableRunStore extends LedgerStore {
   readonly #memory: MemoryJournal;
 
-  constructor({ clock = systemClock }: InMemoryStoreOptions = {}) {
+  constructor(options: InMemoryStoreOptions = {}) {
+    const { clock = systemClock } = options;
     const memory = new MemoryJournal(clock);
-    super(memory);
+    super(memory, options);
     this.#memory = memory;
     this.now = () => clock.now();
   }

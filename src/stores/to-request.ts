@@ -24,6 +24,7 @@ import type {
   EmitEventInput,
   EndRunInput,
   FailStepInput,
+  LateBegin,
   RenewLeaseInput,
   RequestOptions,
   RestartRunOptions,
@@ -36,7 +37,9 @@ import type {
 } from "../contract/types.ts";
 import { manifestHash, newRequestId } from "../identity.ts";
 import type {
+  BeginFacts,
   BeginRequest,
+  BegunFacts,
   CancelRequest,
   ClaimRequest,
   CompleteRequest,
@@ -78,13 +81,10 @@ export function renewRequest(input: RenewLeaseInput): RenewRequest {
 export function beginRequest(input: BeginStepInput): BeginRequest {
   checkRunId(input.runId);
   checkStepIndex(input.stepIndex);
-  checkText("intent", input.intent, LIMITS.intentBytes);
-  checkStepKind(input.kind);
-  if (input.inputHash !== "") checkText("inputHash", input.inputHash, LIMITS.inputHashBytes);
+  const labels = stepLabels(input.stepIndex, input);
   if (input.timeoutMs !== undefined) checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.timeoutMs);
   for (const position of input.caught ?? []) checkInteger("caught", position, 0, LIMITS.steps - 1);
-  const { path = String(input.stepIndex), waitFor, onInterrupted = "rerun" } = input;
-  checkText("path", path, LIMITS.pathBytes);
+  const { waitFor, onInterrupted = "rerun" } = input;
   checkOneOf("onInterrupted", onInterrupted, ["rerun", "fail", "park", "reconcile"]);
   if (input.attempt !== undefined) checkInteger("attempt", input.attempt, 1, Number.MAX_SAFE_INTEGER);
   return {
@@ -93,12 +93,9 @@ export function beginRequest(input: BeginStepInput): BeginRequest {
     requestId: requestId(input),
     fence: fence(input),
     stepIndex: input.stepIndex,
-    intent: input.intent,
-    kind: input.kind,
-    inputHash: input.inputHash,
+    ...labels,
     timeoutMs: input.timeoutMs ?? null,
     caught: input.caught ?? [],
-    path,
     waitFor: waitFor === undefined ? null : waitOf(waitFor),
     onInterrupted,
     attempt: input.attempt ?? null,
@@ -271,14 +268,43 @@ function endStepFields(input: CompleteStepInput | FailStepInput): Omit<CompleteR
   checkRunId(input.runId);
   checkStepIndex(input.stepIndex);
   if (input.attempt !== undefined) checkInteger("attempt", input.attempt, 0, Number.MAX_SAFE_INTEGER);
+  const id = requestId(input);
   return {
     runId: input.runId,
-    requestId: requestId(input),
+    requestId: id,
     fence: fence(input),
     stepIndex: input.stepIndex,
     attempt: input.attempt ?? null,
-    begun: null,
+    begun: input.begin === undefined ? null : lateBegin(id, input.stepIndex, input.begin),
   };
+}
+
+function lateBegin(requestId: string, stepIndex: number, begin: LateBegin): BegunFacts {
+  checkObject("begin", begin);
+  const { elapsedMs } = begin;
+  checkInteger("begin.elapsedMs", elapsedMs, 0, LIMITS.timeoutMs);
+  const labels = stepLabels(stepIndex, begin);
+  return { requestId, ...labels, ...BEGUN_PLAINLY, elapsedMs };
+}
+
+const BEGUN_PLAINLY = {
+  timeoutMs: null,
+  caught: [],
+  waitFor: null,
+  onInterrupted: "rerun",
+  startedAt: null,
+  deadlineAt: null,
+} as const;
+
+function stepLabels(
+  stepIndex: number,
+  { intent, kind, inputHash, path = String(stepIndex) }: Omit<LateBegin, "elapsedMs">,
+): Pick<BeginFacts, "intent" | "kind" | "inputHash" | "path"> {
+  checkText("intent", intent, LIMITS.intentBytes);
+  checkStepKind(kind);
+  if (inputHash !== "") checkText("inputHash", inputHash, LIMITS.inputHashBytes);
+  checkText("path", path, LIMITS.pathBytes);
+  return { intent, kind, inputHash, path };
 }
 
 /** A failure is cut to size rather than refused: refusing it would lose it. */

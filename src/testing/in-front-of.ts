@@ -1,7 +1,7 @@
 /** A store in front of another. */
 import type { DurableRunStore } from "../contract/types.ts";
 
-export type StoreMethod = keyof DurableRunStore;
+export type StoreMethod = Exclude<keyof DurableRunStore, "beginAfterMs">;
 
 /** Stands in the way of a call; `call` makes it. */
 export type Around = (

@@ -75,7 +75,7 @@ export function factsOf(over: Partial<BeginFacts> = {}): BeginFacts {
 
 /** What a begin was answered, beside what it said. */
 export function begunOf(over: Partial<BegunFacts> = {}): BegunFacts {
-  return { ...factsOf(), startedAt: 900, deadlineAt: null, ...over };
+  return { ...factsOf(), startedAt: 900, elapsedMs: 0, deadlineAt: null, ...over };
 }
 
 export function beginOf(over: Partial<BeginRequest> = {}): BeginRequest {

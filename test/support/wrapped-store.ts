@@ -6,7 +6,7 @@
  */
 import type { DurableRunStore } from "../../src/contract/types.ts";
 
-type Methods = Required<Omit<DurableRunStore, "loadRun" | "close">>;
+type Methods = Required<Omit<DurableRunStore, "loadRun" | "close" | "beginAfterMs">>;
 export type Method = keyof Methods;
 
 /** Stands in the way of a method: `pass` makes the real call. */

@@ -22,7 +22,7 @@ export interface Target {
   readonly ownRunId?: string;
 }
 
-type Method = Exclude<keyof DurableRunStore, "close"> | "lag";
+type Method = Exclude<keyof DurableRunStore, "close" | "beginAfterMs"> | "lag";
 
 export const contractCalls: Record<Method, (store: ConnectedRuns, run: Target) => Promise<unknown>> = {
   startOrResume: (store, run) => store.startOrResume(claimOf(run)),

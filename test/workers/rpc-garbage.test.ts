@@ -90,7 +90,10 @@ describe("a message with a field that is no such thing is refused, and leaves no
       ...facts
     } = requestsOf.begin(run);
     for (const startedAt of [-9.2e18, Date.now() + 2 * 86_400_000]) {
-      const request = { ...requestsOf.complete(run), begun: { ...facts, startedAt, deadlineAt: null } };
+      const request = {
+        ...requestsOf.complete(run),
+        begun: { ...facts, startedAt, elapsedMs: 0, deadlineAt: null },
+      };
       expect(await OWN.submit(messageOf({ ...request, stepIndex: 0, attempt: 1 }))).toMatchObject(
         invalid("begun.startedAt"),
       );

@@ -13,6 +13,7 @@ import type { BegunFacts, BeginRequest, Op, Request, RequestOf } from "../../led
 import { bodyOf, withBody } from "../../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../../ledger/state.ts";
 import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
+import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import { isInline } from "../sql/bodies.ts";
 import { checkWaitForEvent, checkWatchLease } from "../to-request.ts";
@@ -21,7 +22,7 @@ import { callFresh } from "./retry.ts";
 import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike, Envelope, WireMessage } from "./wire.ts";
 import { WIRE_VERSION } from "./wire.ts";
 
-export interface CoordinatedStoreOptions {
+export interface CoordinatedStoreOptions extends BeginOptions {
   /** Default "record". */
   ack?: AckPolicy;
   /** Where objects are first made, such as "weur": near the D1 database. Default: near the caller. */
@@ -36,7 +37,7 @@ export class CoordinatedDurableRunStore extends LedgerStore {
 
   constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions = {}) {
     const rpc = new RpcJournal(namespace, options);
-    super(rpc);
+    super(rpc, options);
     this.#rpc = rpc;
     const { clock } = options;
     if (clock) this.now = () => clock.now();
@@ -169,7 +170,13 @@ class RpcJournal implements Journal {
 
   #keepBegun(request: BeginRequest, { attempts, startedAt, deadlineAt }: StepState): void {
     const { op: _op, runId: _run, fence: _fence, stepIndex: _step, attempt: _attempt, ...facts } = request;
-    this.#begun.set(stepKey(request), { ...facts, startedAt, deadlineAt, attempt: attempts });
+    this.#begun.set(stepKey(request), {
+      ...facts,
+      startedAt,
+      elapsedMs: 0,
+      deadlineAt,
+      attempt: attempts,
+    });
     if (this.#begun.size <= MAX_BEGUN) return;
     for (const oldest of this.#begun.keys()) {
       this.#begun.delete(oldest);

@@ -6,11 +6,12 @@
  */
 import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
+import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import type { D1DatabaseLike } from "./database.ts";
 import { D1Journal } from "./journal.ts";
 
-export interface D1StoreOptions {
+export interface D1StoreOptions extends BeginOptions {
   /** How long one call to D1 may take. Default 10,000. */
   deadlineMs?: number;
   /** For tests: what the deadlines are measured by. `now` alone decides leases. */
@@ -21,8 +22,9 @@ export class D1DurableRunStore extends LedgerStore {
   readonly #db: D1DatabaseLike;
 
   /** The tables must be there: see migrations/. */
-  constructor(db: D1DatabaseLike, { deadlineMs = 10_000, clock = systemClock }: D1StoreOptions = {}) {
-    super(new D1Journal(db, { clock, deadlineMs }));
+  constructor(db: D1DatabaseLike, options: D1StoreOptions = {}) {
+    const { deadlineMs = 10_000, clock = systemClock } = options;
+    super(new D1Journal(db, { clock, deadlineMs }), options);
     this.#db = db;
     this.now = () => clock.now();
   }

@@ -9,6 +9,7 @@
  * Guarantee: what was acknowledged survives the death of the process and, but for a step's begin and a renewal, of the
  * machine. Several processes may work on one root, and on one run, at once. The root has to be on a local file system.
  */
+import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import { FileJournal } from "./journal.ts";
 
@@ -16,9 +17,9 @@ export class FileSystemDurableRunStore extends LedgerStore {
   readonly #journal: FileJournal;
 
   /** `root` is made with the first run. */
-  constructor(root: string) {
+  constructor(root: string, options: BeginOptions = {}) {
     const journal = new FileJournal(root);
-    super(journal);
+    super(journal, options);
     this.#journal = journal;
   }
 
