@@ -22,6 +22,7 @@ import { DirtyRows } from "./dirty.ts";
 import type { Step } from "./recent-steps.ts";
 import { isSmall, RecentSteps } from "./recent-steps.ts";
 import type { SyncStorage } from "./schema.ts";
+import type { Writes } from "./tables.ts";
 import { RunTables } from "./tables.ts";
 
 type Run = RunState & Revised;
@@ -81,8 +82,8 @@ export class RunCache {
   #epoch = 0;
 
   /** Loads what the object's storage holds. */
-  constructor(storage: SyncStorage, runId: string) {
-    this.#tables = new RunTables(storage, runId);
+  constructor(storage: SyncStorage) {
+    this.#tables = new RunTables(storage);
     if (!this.#tables.exist) return;
     this.#loadRun();
     this.#loadDirty();
@@ -230,17 +231,17 @@ export class RunCache {
       stepIndex === step?.stepIndex || stepIndex >= (dropped?.from ?? Infinity);
     this.#save(
       {
-        before: () => {
-          for (const chunk of chunks) this.#tables.saveChunk(chunk);
+        before: (writes) => {
+          for (const chunk of chunks) writes.chunk(chunk);
         },
         run: run ?? null,
         isOutdone,
         stride: step && !isSmall(step) ? LONG_STRIDE : WATERMARK_STRIDE,
       },
-      () => {
-        if (dropped) this.#drop(dropped);
-        if (step) this.#tables.saveStep(step);
-        if (change.event) this.#tables.saveEvents([{ ...change.event, revision }]);
+      (writes) => {
+        if (dropped) noteDropped(writes, dropped);
+        if (step) writes.step(step);
+        if (change.event) writes.event({ ...change.event, revision });
       },
     );
     this.#revision = revision;
@@ -255,7 +256,7 @@ export class RunCache {
   renew(run: RunState): void {
     if (this.#run === null) throw new Error("there is no run to renew");
     const renewed = { ...run, revision: this.#run.revision };
-    if (this.exists) this.#tables.saveLease(run);
+    if (this.exists && !this.#runIsDeferred) this.#write((writes) => writes.run(renewed));
     else this.#save({ run: renewed });
     this.#run = renewed;
   }
@@ -268,9 +269,9 @@ export class RunCache {
   /** Takes over rows from D1, as recorded. The run's row goes in last, with `finishAdopting`, and makes them count. */
   adopt(rows: { steps?: Step[]; events?: Event[] }): void {
     const { steps = [], events = [] } = rows;
-    this.#write(() => {
-      for (const step of steps) this.#tables.saveStep(step);
-      this.#tables.saveEvents(events);
+    this.#write((writes) => {
+      for (const step of steps) writes.step(step);
+      for (const event of events) writes.event(event);
     });
     for (const { revision } of [...steps, ...events]) this.#revision = Math.max(this.#revision, revision);
   }
@@ -282,13 +283,15 @@ export class RunCache {
     const base = Math.max(this.#revision, run?.revision ?? 0) + REVISION_GAP;
     if (!this.isDirty) this.#recordedRevision = base;
     const adoptedRevision = run?.revision ?? 0;
-    this.#write(() => {
-      if (run) this.#tables.saveRun(run);
-      this.#tables.setMeta("recorded_revision", this.#recordedRevision);
-      this.#tables.setMeta("made_at", now);
-      this.#tables.setMeta("adopted_run_revision", adoptedRevision);
-      this.#setKnown({ runRevision: adoptedRevision, base });
+    const known = { runRevision: adoptedRevision, base };
+    this.#write((writes) => {
+      if (run) writes.run(run);
+      writes.meta("recorded_revision", this.#recordedRevision);
+      writes.meta("made_at", now);
+      writes.meta("adopted_run_revision", adoptedRevision);
+      noteKnown(writes, known);
     });
+    this.#known = known;
     this.#adoptedRevision = adoptedRevision;
     this.#revision = base;
     if (run) this.#noteOnRecord();
@@ -310,12 +313,13 @@ export class RunCache {
     const isNewer = taken !== held || leaseExpiresAt !== held.leaseExpiresAt;
     const newer = isNewer ? { ...taken, leaseMs, leaseExpiresAt } : null;
     const base = Math.max(this.#revision, revision) + REVISION_GAP;
-    this.#save({}, () => {
-      for (const step of steps) this.#tables.saveStep(step);
-      if (newer) this.#tables.saveRun(newer);
-      if (newer) this.#tables.saveLease(newer);
-      this.#setKnown({ runRevision: Math.max(held.revision, run?.revision ?? 0), base });
+    const known = { runRevision: Math.max(held.revision, run?.revision ?? 0), base };
+    this.#save({}, (writes) => {
+      for (const step of steps) writes.step(step);
+      if (newer) writes.run(newer);
+      noteKnown(writes, known);
     });
+    this.#known = known;
     this.#revision = base;
     this.#run = newer ?? held;
     if (run !== null) this.#noteOnRecord();
@@ -325,7 +329,7 @@ export class RunCache {
   /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
   markRecorded(held: HeldRows, readAt: number): void {
     if (held.dropped !== null && held.dropped === this.#dirty.dropped) {
-      this.#write(() => this.#tables.deleteMeta("dropped_from", "dropped_below_fence"));
+      this.#write((writes) => writes.deleteMeta("dropped_from", "dropped_below_fence"));
     }
     this.#dirty.settle(held, readAt);
     for (const stepIndex of held.steps.keys()) {
@@ -333,7 +337,7 @@ export class RunCache {
     }
     if (held.run !== null) this.#noteOnRecord();
     if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
-    this.#write(() => this.#tables.deleteMeta("run_dirty_since"));
+    this.#write((writes) => writes.deleteMeta("run_dirty_since"));
     this.#savedRunSince = null;
   }
 
@@ -347,7 +351,7 @@ export class RunCache {
     this.#dirty.noteRun(run, now);
     const since = this.#dirty.runSince;
     if (since === null || since === this.#savedRunSince) return;
-    this.#save({}, () => this.#tables.setMeta("run_dirty_since", since));
+    this.#save({}, (writes) => writes.meta("run_dirty_since", since));
     this.#savedRunSince = since;
   }
 
@@ -365,11 +369,11 @@ export class RunCache {
       .map((key) => this.event(key))
       .filter((event) => event !== null);
     const refs = kept.flatMap(({ payload }) => ("ref" in payload ? [payload.ref] : []));
-    this.#write(() => {
-      this.#tables.clear(refs);
-      this.#tables.saveEvents(kept);
-      this.#tables.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since", "on_record");
-      this.#tables.setMeta("base_revision", this.#revision);
+    this.#write((writes) => {
+      writes.clear(refs);
+      for (const event of kept) writes.event(event);
+      writes.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since", "on_record");
+      writes.meta("base_revision", this.#revision);
     });
     this.#epoch += 1;
     this.#dirty.clearClaimed();
@@ -434,22 +438,22 @@ export class RunCache {
       stride = WATERMARK_STRIDE,
       mark = this.#recordedRevision >= this.#savedWatermark + stride,
     }: {
-      before?: () => void;
+      before?: (writes: Writes) => void;
       run?: Run | null;
       isOutdone?: (step: Step) => boolean;
       stride?: number;
       mark?: boolean;
     } = {},
-    after: () => void = () => {},
+    after: (writes: Writes) => void = () => {},
   ): void {
     const { steps, begun } = this.#steps.toSave(isOutdone);
     const changedRun = run ?? (this.#runIsDeferred ? this.#run : null);
-    this.#write(() => {
-      before();
-      for (const step of steps) this.#tables.saveStep(step);
-      if (changedRun) this.#tables.saveRun(changedRun);
-      after();
-      if (mark) this.#tables.setMeta("recorded_revision", this.#recordedRevision);
+    this.#write((writes) => {
+      before(writes);
+      for (const step of steps) writes.step(step);
+      if (changedRun) writes.run(changedRun);
+      after(writes);
+      if (mark) writes.meta("recorded_revision", this.#recordedRevision);
     });
     if (mark) this.#savedWatermark = this.#recordedRevision;
     this.#runIsDeferred = false;
@@ -461,14 +465,14 @@ export class RunCache {
     }
   }
 
-  #write(writes: () => void): void {
+  #write(fill: (writes: Writes) => void): void {
     const isNew = !this.exists;
     const trails = this.#willTrail && !this.#mayTrail;
-    this.#tables.write(() => {
-      if (isNew) this.#tables.setMeta("made_at", this.#madeAt);
-      if (isNew && this.#isOnRecord) this.#tables.setMeta("on_record", 1);
-      if (trails) this.#tables.setMeta("may_trail", 1);
-      writes();
+    this.#tables.write((writes) => {
+      if (isNew) writes.meta("made_at", this.#madeAt);
+      if (isNew && this.#isOnRecord) writes.meta("on_record", 1);
+      if (trails) writes.meta("may_trail", 1);
+      fill(writes);
     });
     if (trails) this.#mayTrail = true;
   }
@@ -477,19 +481,7 @@ export class RunCache {
   #noteOnRecord(): void {
     if (this.#isOnRecord) return;
     this.#isOnRecord = true;
-    if (this.exists) this.#write(() => this.#tables.setMeta("on_record", 1));
-  }
-
-  #setKnown(known: Known): void {
-    this.#tables.setMeta("base_run_revision", known.runRevision);
-    this.#tables.setMeta("base_revision", known.base);
-    this.#known = known;
-  }
-
-  #drop(dropped: DroppedSteps): void {
-    this.#tables.dropSteps(dropped);
-    this.#tables.setMeta("dropped_from", dropped.from);
-    this.#tables.setMeta("dropped_below_fence", dropped.belowFence);
+    if (this.exists) this.#write((writes) => writes.meta("on_record", 1));
   }
 
   #forgetRun(): void {
@@ -527,9 +519,20 @@ export class RunCache {
     const from = tables.meta("dropped_from");
     const belowFence = tables.meta("dropped_below_fence");
     if (from !== undefined && belowFence !== undefined) this.#dirty.noteDropped({ from, belowFence });
-    for (const row of tables.stepsAbove(mark)) this.#dirty.noteStep(row.step_index, row.revision);
-    for (const row of tables.eventsAbove(mark)) this.#dirty.noteEvent(row.key, row.revision);
+    for (const row of tables.stepsAbove(mark)) this.#dirty.noteStep(row.id, row.revision);
+    for (const row of tables.eventsAbove(mark)) this.#dirty.noteEvent(row.id, row.revision);
   }
+}
+
+function noteKnown(writes: Writes, known: Known): void {
+  writes.meta("base_run_revision", known.runRevision);
+  writes.meta("base_revision", known.base);
+}
+
+function noteDropped(writes: Writes, dropped: DroppedSteps): void {
+  writes.dropSteps(dropped);
+  writes.meta("dropped_from", dropped.from);
+  writes.meta("dropped_below_fence", dropped.belowFence);
 }
 
 function droppedBy({ run, dropFrom }: Change): DroppedSteps | null {

@@ -89,7 +89,7 @@ export class CoordinatedRun implements CoordinatorReads {
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
     const { runId, storage, db, clock, times, recorder } = input;
-    this.#cache = new RunCache(storage, runId);
+    this.#cache = new RunCache(storage);
     const deadlineMs = times.d1DeadlineMs;
     const way = recorder && new RecorderWay({ stub: recorder, clock, deadlineMs });
     this.#record = { runId, db, clock, deadlineMs, recorder: way };

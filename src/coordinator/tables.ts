@@ -1,181 +1,235 @@
 /**
- * The rows of a coordinator's own SQLite: reads and writes, all synchronous.
+ * A coordinator's own SQLite as the cache uses it: reads and writes, all synchronous.
  *
- * Knows no rules, and of the run no more than its id. Keeps nothing in memory but whether there are tables, and how
- * far the steps go. Tables are made at the first write.
+ * Knows no rules. Keeps nothing in memory but whether there is a table, how far the steps go, and whether the manifest is
+ * there. The table is made at the first write.
  */
 import type { EventState, RunState, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
-import { inParams } from "../stores/sql/params.ts";
-import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
-import {
-  fromEventRow,
-  fromRunRow,
-  fromStepRow,
-  toEventRow,
-  toRunRow,
-  toStepRow,
-} from "../stores/sql/rows.ts";
-import * as statements from "../stores/sql/statements.ts";
+import type { Revised } from "../stores/sql/rows.ts";
 import type { DroppedSteps } from "./dirty.ts";
-import type { MetaKey, SyncStorage } from "./schema.ts";
-import { deleteMeta, migrate, readMeta, schemaVersion, writeMeta } from "./schema.ts";
+import type { MetaKey, RowKind, Statement } from "./rows.ts";
+import { putChunk, putEvent, putManifest, putMeta, putRun, putStep, toEvent, toRun, toStep } from "./rows.ts";
+import type { SyncStorage } from "./schema.ts";
+import { hasRows, makeRows } from "./schema.ts";
 
-/** ?1: run id, ?2: lease, ?3: its end, ?4: now. A renewal is no revision: D1 does not hear of it. */
-const UPDATE_LEASE = `
-UPDATE durable_runs SET lease_ms = ?2, lease_expires_at = ?3, updated_at = ?4 WHERE run_id = ?1`;
+/** A page of steps ends after so many, or so many bytes, and has at least one. */
+const PAGE_STEPS = 500;
+const PAGE_BYTES = 4_000_000;
+
+const ABOVE = "SELECT id, revision FROM durable_rows WHERE kind = ?1 AND revision > ?2";
+
+/** What is written together, in order. */
+export class Writes {
+  readonly statements: Statement[] = [];
+  /** The last position that a step was written to; -1 for none. */
+  lastStep = -1;
+  /** Whether the manifest is there afterwards. */
+  hasManifest: boolean;
+  dropsSteps = false;
+
+  constructor(hasManifest: boolean) {
+    this.hasManifest = hasManifest;
+  }
+
+  run(run: RunState & Revised): void {
+    if (!this.hasManifest) this.statements.push(putManifest(run));
+    this.hasManifest = true;
+    this.statements.push(putRun(run));
+  }
+
+  step(step: StepState & Revised): void {
+    this.statements.push(putStep(step));
+    this.lastStep = Math.max(this.lastStep, step.stepIndex);
+  }
+
+  /** The first emit stands. */
+  event(event: EventState & Revised): void {
+    this.statements.push(putEvent(event));
+  }
+
+  chunk(chunk: Chunk): void {
+    this.statements.push(putChunk(chunk));
+  }
+
+  meta(key: MetaKey, value: number): void {
+    this.statements.push(putMeta(key, value));
+  }
+
+  deleteMeta(...keys: readonly MetaKey[]): void {
+    for (const key of keys)
+      this.statements.push(["DELETE FROM durable_rows WHERE kind = 'meta' AND id = ?1", key]);
+  }
+
+  /** Steps from a position on that are older than the restart which dropped them. */
+  dropSteps({ from, belowFence }: DroppedSteps): void {
+    this.statements.push([
+      "DELETE FROM durable_rows WHERE kind = 'step' AND id >= ?1 AND fence < ?2",
+      from,
+      belowFence,
+    ]);
+    this.dropsSteps = true;
+  }
+
+  /** All but the bodies of those events, and the meta values. */
+  clear(refs: readonly string[]): void {
+    this.statements.push(
+      ["DELETE FROM durable_rows WHERE kind IN ('manifest', 'run', 'step', 'event')"],
+      [
+        "DELETE FROM durable_rows WHERE kind = 'chunk' AND id NOT IN (SELECT value FROM json_each(?1))",
+        JSON.stringify(refs),
+      ],
+    );
+    this.hasManifest = false;
+    this.dropsSteps = true;
+  }
+}
 
 export class RunTables {
   readonly #storage: SyncStorage;
-  readonly #runId: string;
   #exist: boolean;
   /** No step lies beyond it. */
   #lastStep = -1;
+  #hasManifest = false;
 
-  constructor(storage: SyncStorage, runId: string) {
+  constructor(storage: SyncStorage) {
     this.#storage = storage;
-    this.#runId = runId;
-    this.#exist = schemaVersion(storage) > 0;
+    this.#exist = hasRows(storage);
     if (!this.#exist) return;
-    migrate(storage);
     this.#findLastStep();
+    this.#hasManifest = this.#rows("manifest", 0).length > 0;
   }
 
   get exist(): boolean {
     return this.#exist;
   }
 
-  /** Makes the tables if need be. What `writes` does is kept whole, or not at all. */
-  write(writes: () => void): void {
-    if (!this.#exist) {
-      migrate(this.#storage);
-      this.#exist = true;
+  /** Makes the table if need be. What is written is kept whole, or not at all. */
+  write(fill: (writes: Writes) => void): void {
+    const writes = new Writes(this.#hasManifest);
+    fill(writes);
+    const { sql } = this.#storage;
+    const [only, ...more] = writes.statements;
+    // A statement by itself is whole, or not at all, without a savepoint.
+    if (this.#exist && only && more.length === 0) sql.exec(...only);
+    else {
+      this.#storage.transactionSync(() => {
+        if (!this.#exist) makeRows(sql);
+        for (const statement of writes.statements) sql.exec(...statement);
+      });
     }
-    this.#storage.transactionSync(writes);
+    this.#exist = true;
+    this.#hasManifest = writes.hasManifest;
+    if (writes.dropsSteps) this.#findLastStep();
+    else this.#lastStep = Math.max(this.#lastStep, writes.lastStep);
   }
 
   /** After the object's storage was deleted. */
   forget(): void {
     this.#exist = false;
     this.#lastStep = -1;
+    this.#hasManifest = false;
   }
 
   run(): (RunState & Revised) | null {
-    const [row] = this.#rows<RunRow>(statements.SELECT_RUN, this.#runId);
-    return row ? fromRunRow(row) : null;
+    const [run] = this.#rows("run", 0);
+    const [manifest] = this.#rows("manifest", 0);
+    return run === undefined || manifest === undefined ? null : toRun(run, manifest);
   }
 
   step(stepIndex: number): (StepState & Revised) | null {
     if (stepIndex > this.#lastStep) return null;
-    const [row] = this.#rows<StepRow>(statements.SELECT_STEP, this.#runId, stepIndex);
-    return row ? fromStepRow(row) : null;
+    const [row] = this.#rows("step", stepIndex);
+    return row === undefined ? null : toStep(row);
   }
 
   event(key: string): (EventState & Revised) | null {
-    const [row] = this.#rows<EventRow>(statements.SELECT_EVENT, this.#runId, key);
-    return row ? { ...fromEventRow(row), revision: Number(row.revision) } : null;
+    const [row] = this.#rows("event", key);
+    return row === undefined ? null : toEvent(row);
   }
 
   stepCount(): number {
-    const [row] = this.#rows<{ n: number }>(
-      "SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1",
-      this.#runId,
-    );
+    if (this.#lastStep < 0) return 0;
+    const [row] = this.#query<{ n: number }>("SELECT count(*) AS n FROM durable_rows WHERE kind = 'step'");
     return row?.n ?? 0;
   }
 
   page(from: number): StepPage {
-    const rows = this.#rows<StepRow & { last_index: number }>(statements.SELECT_STEPS, this.#runId, from);
-    const steps = rows.map(fromStepRow);
-    const last = steps.at(-1)?.stepIndex;
-    return { steps, next: last !== undefined && last < Number(rows[0]?.last_index) ? last + 1 : null };
+    if (from > this.#lastStep) return { steps: [], next: null };
+    const last = this.#lastOfPage(from);
+    const rows = this.#query<{ row: string }>(
+      "SELECT row FROM durable_rows WHERE kind = 'step' AND id BETWEEN ?1 AND ?2 ORDER BY id",
+      from,
+      last,
+    );
+    return { steps: rows.map(({ row }) => toStep(row)), next: last < this.#lastStep ? last + 1 : null };
   }
 
   /** Chunks `first` to before `end` of a body, or `null` where they are not all here. */
   chunks(ref: string, first: number, end: number): string[] | null {
-    const rows = this.#rows<{ text: string }>(statements.SELECT_CHUNKS, this.#runId, ref, first, end - 1);
-    return rows.length === end - first ? rows.map((row) => row.text) : null;
+    const rows = this.#query<{ row: string }>(
+      "SELECT row FROM durable_rows WHERE kind = 'chunk' AND id = ?1 AND part BETWEEN ?2 AND ?3 ORDER BY part",
+      ref,
+      first,
+      end - 1,
+    );
+    return rows.length === end - first ? rows.map(({ row }) => row) : null;
   }
 
   /** Of all rows; 0 where there are none. */
   highestRevision(): number {
-    const [row] = this.#rows<{ revision: number | null }>(
-      `SELECT max(revision) AS revision FROM (
-        SELECT max(revision) AS revision FROM durable_runs UNION ALL
-        SELECT max(revision) FROM durable_steps UNION ALL SELECT max(revision) FROM durable_events)`,
+    const [row] = this.#query<{ revision: number | null }>(
+      "SELECT max(revision) AS revision FROM durable_rows",
     );
     return row?.revision ?? 0;
   }
 
-  stepsAbove(revision: number): { step_index: number; revision: number }[] {
-    return this.#rows("SELECT step_index, revision FROM durable_steps WHERE revision > ?1", revision);
+  stepsAbove(revision: number): { id: number; revision: number }[] {
+    return this.#query(ABOVE, "step", revision);
   }
 
-  eventsAbove(revision: number): { key: string; revision: number }[] {
-    return this.#rows("SELECT key, revision FROM durable_events WHERE revision > ?1", revision);
-  }
-
-  saveRun(run: RunState & Revised): void {
-    this.#storage.sql.exec(statements.UPSERT_RUN, ...toRunRow(run, run.revision));
-  }
-
-  saveLease({ leaseMs, leaseExpiresAt, updatedAt }: RunState): void {
-    this.#storage.sql.exec(UPDATE_LEASE, this.#runId, leaseMs, leaseExpiresAt, updatedAt);
-  }
-
-  saveStep(step: StepState & Revised): void {
-    this.#storage.sql.exec(statements.UPSERT_STEP, ...toStepRow(this.#runId, step, step.revision));
-    this.#lastStep = Math.max(this.#lastStep, step.stepIndex);
-  }
-
-  saveEvents(events: readonly (EventState & Revised)[]): void {
-    for (const { json } of inParams(events, (event) => toEventRow(this.#runId, event, event.revision)))
-      this.#storage.sql.exec(statements.INSERT_EVENTS, json);
-  }
-
-  saveChunk({ ref, chunk, text }: Chunk): void {
-    this.#storage.sql.exec(statements.INSERT_CHUNK, this.#runId, ref, chunk, text);
-  }
-
-  dropSteps({ from, belowFence }: DroppedSteps): void {
-    this.#storage.sql.exec(statements.DELETE_STEPS, this.#runId, from, belowFence);
-    this.#findLastStep();
-  }
-
-  /** All but the bodies of those events, and what `durable_meta` says. */
-  clear(refs: readonly string[]): void {
-    const { sql } = this.#storage;
-    sql.exec("DELETE FROM durable_runs");
-    sql.exec("DELETE FROM durable_steps");
-    sql.exec(
-      "DELETE FROM durable_chunks WHERE ref NOT IN (SELECT value FROM json_each(?1))",
-      JSON.stringify(refs),
-    );
-    sql.exec("DELETE FROM durable_events");
-    this.#lastStep = -1;
+  eventsAbove(revision: number): { id: string; revision: number }[] {
+    return this.#query(ABOVE, "event", revision);
   }
 
   meta(key: MetaKey): number | undefined {
-    return this.#exist ? readMeta(this.#storage.sql, key) : undefined;
+    const [value] = this.#rows<number>("meta", key);
+    return value;
   }
 
-  setMeta(key: MetaKey, value: number): void {
-    writeMeta(this.#storage.sql, key, value);
+  #rows<Value extends string | number = string>(kind: RowKind, id: string | number): Value[] {
+    const rows = this.#query<{ row: Value }>(
+      "SELECT row FROM durable_rows WHERE kind = ?1 AND id = ?2 AND part = 0",
+      kind,
+      id,
+    );
+    return rows.map(({ row }) => row);
   }
 
-  deleteMeta(...keys: readonly MetaKey[]): void {
-    deleteMeta(this.#storage.sql, ...keys);
-  }
-
-  #rows<Row extends Record<string, SqlStorageValue>>(query: string, ...values: (string | number)[]): Row[] {
+  #query<Row extends Record<string, SqlStorageValue>>(...[query, ...values]: Statement): Row[] {
     return this.#exist ? this.#storage.sql.exec<Row>(query, ...values).toArray() : [];
   }
 
+  /** By the lengths alone, so that no long text is read for nothing. */
+  #lastOfPage(from: number): number {
+    const rows = this.#query<{ id: number; bytes: number }>(
+      "SELECT id, octet_length(row) AS bytes FROM durable_rows WHERE kind = 'step' AND id >= ?1 ORDER BY id LIMIT ?2",
+      from,
+      PAGE_STEPS,
+    );
+    let [last, bytes] = [rows[0]?.id ?? from, 0];
+    for (const row of rows) {
+      if (bytes >= PAGE_BYTES) break;
+      bytes += row.bytes;
+      last = row.id;
+    }
+    return last;
+  }
+
   #findLastStep(): void {
-    const [row] = this.#rows<{ last: number | null }>(
-      "SELECT max(step_index) AS last FROM durable_steps WHERE run_id = ?1",
-      this.#runId,
+    const [row] = this.#query<{ last: number | null }>(
+      "SELECT max(id) AS last FROM durable_rows WHERE kind = 'step'",
     );
     this.#lastStep = row?.last ?? -1;
   }

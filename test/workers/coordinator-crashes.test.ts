@@ -198,7 +198,8 @@ it("a begin is in storage within about 100 ms although a D1 call stalls", async 
   await wait(600);
   const saved = await runInDurableObject(
     stubOf(runId),
-    (_o, state) => state.storage.sql.exec("SELECT count(*) AS n FROM durable_steps").one()["n"],
+    (_o, state) =>
+      state.storage.sql.exec("SELECT count(*) AS n FROM durable_rows WHERE kind = 'step'").one()["n"],
   );
   ok();
   clock.advance(60_001);
@@ -229,8 +230,8 @@ it("a restored object that goes on before the next claim does not hide what D1 h
   }
   await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
-    state.storage.sql.exec("DELETE FROM durable_steps");
-    state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+    state.storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'step'");
+    state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
   await evictDurableObject(stubOf(runId));
   for (let i = 3; i < 8; i += 1) {
@@ -245,14 +246,14 @@ it("code that is older than the tables leaves their version alone", async () => 
   const { runId } = await claim();
   await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
-    state.storage.sql.exec("UPDATE durable_meta SET value = 99 WHERE key = 'schema_version'");
+    state.storage.sql.exec("UPDATE durable_rows SET row = 99 WHERE id = 'schema_version'");
   });
   await evictDurableObject(stubOf(runId));
   expect(await store().loadRun(runId)).toMatchObject({ status: "running" });
   const version = await runInDurableObject(
     stubOf(runId),
     (_o, state) =>
-      state.storage.sql.exec("SELECT value FROM durable_meta WHERE key = 'schema_version'").one()["value"],
+      state.storage.sql.exec("SELECT row FROM durable_rows WHERE id = 'schema_version'").one()["row"],
   );
   expect(version).toBe(99);
 });

@@ -43,7 +43,7 @@ it("keeps a thousand or so of 10,000 steps that D1 lacks in memory, and reads th
       }),
       transactionSync: (closure) => storage.transactionSync(closure),
     };
-    const cache = new RunCache(counted, runId);
+    const cache = new RunCache(counted);
     for (let stepIndex = 0; stepIndex < 10_000; stepIndex += 1) {
       const change = { step: step(stepIndex) };
       if (cache.mayDefer(change)) cache.defer(change, 1);

@@ -185,8 +185,8 @@ it("no revision is given out twice, however often the object dies", async () => 
 it("storage that was restored to before an event does not take another one in its place", async () => {
   const { runId } = await trailing();
   await runInDurableObject(stubOf(runId), (_object, { storage }) => {
-    storage.sql.exec("DELETE FROM durable_events");
-    storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+    storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'event'");
+    storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
   await abort(runId);
   const again = await store().emitEvent({ runId, key: "first", payload: 2 });
@@ -196,15 +196,19 @@ it("storage that was restored to before an event does not take another one in it
 it("storage that was restored to before the end of its run says that it has ended", async () => {
   const { runId, fence } = await trailing();
   const before = await runInDurableObject(stubOf(runId), (_object, { storage }) =>
-    storage.sql.exec("SELECT revision, lease_expires_at FROM durable_runs").one(),
+    storage.sql
+      .exec(
+        "SELECT revision, row->>'$.leaseExpiresAt' AS lease_expires_at FROM durable_rows WHERE kind = 'run'",
+      )
+      .one(),
   );
   await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 7 });
   await runInDurableObject(stubOf(runId), (_object, { storage }) => {
     storage.sql.exec(
-      "UPDATE durable_runs SET status = 'running', completed_at = NULL, result = NULL, revision = ?, lease_expires_at = ?",
+      "UPDATE durable_rows SET row = json_set(row, '$.status', 'running', '$.completedAt', NULL, '$.result', NULL, '$.revision', ?1, '$.leaseExpiresAt', ?2), revision = ?1 WHERE kind = 'run'",
       ...Object.values(before),
     );
-    storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+    storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
   await abort(runId);
   const { run } = await store().startOrResume({ ...aRun(), runId });

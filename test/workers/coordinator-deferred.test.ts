@@ -30,8 +30,9 @@ function stalled() {
 /** Steps in the object's storage; `null` where there are no tables. */
 const savedSteps = (runId: string) =>
   runInDurableObject(stubOf(runId), (_object, { storage }) => {
-    const [table] = storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_steps'").toArray();
-    return table && storage.sql.exec("SELECT step_index, status FROM durable_steps").toArray();
+    const [table] = storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_rows'").toArray();
+    const query = "SELECT id AS step_index, row->>'$.status' AS status FROM durable_rows WHERE kind = 'step'";
+    return table && storage.sql.exec(query).toArray();
   });
 
 /** A run whose storage says that it may trail. */

@@ -104,7 +104,8 @@ it("claims and refusals of a run with a large input leave no chunks behind", asy
   for (let i = 0; i < 3; i += 1) await store().startOrResume(b);
   const inObject = await runInDurableObject(
     stubOf(b.runId),
-    (_o, state) => state.storage.sql.exec("SELECT count(*) AS n FROM durable_chunks").one()["n"],
+    (_o, state) =>
+      state.storage.sql.exec("SELECT count(*) AS n FROM durable_rows WHERE kind = 'chunk'").one()["n"],
   );
   expect({
     first: first?.n,

@@ -46,11 +46,11 @@ it("storage that was restored to an older lease ends no live one", async () => {
   await store().renewLease({ runId, workerId: "worker-1", fence });
   await saved(runId);
   await runInDurableObject(stubOf(runId), (_o, state) => {
-    state.storage.sql.exec("DELETE FROM durable_steps");
+    state.storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'step'");
     state.storage.sql.exec(
-      "UPDATE durable_runs SET lease_expires_at = lease_expires_at - 25000, revision = 1",
+      "UPDATE durable_rows SET row = json_set(row, '$.leaseExpiresAt', (row->>'$.leaseExpiresAt') - 25000, '$.revision', 1), revision = 1 WHERE kind = 'run'",
     );
-    state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+    state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
   await evictDurableObject(stubOf(runId));
   clock.advance(10_000);

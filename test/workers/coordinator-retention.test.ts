@@ -41,7 +41,7 @@ async function wakeUp(runId: string, afterMs: number): Promise<void> {
 /** Whether the object has storage, and an alarm. */
 function standing(runId: string): Promise<{ tables: boolean; alarm: boolean }> {
   return runInDurableObject(stubOf(runId), async (_object, { storage }) => ({
-    tables: storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_runs'").toArray().length > 0,
+    tables: storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_rows'").toArray().length > 0,
     alarm: (await storage.getAlarm()) !== null,
   }));
 }

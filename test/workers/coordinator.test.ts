@@ -176,8 +176,8 @@ describe("losing the object", () => {
     await store().completeStep({ runId, stepIndex: 0, fence, result: "recorded" });
     await saved(runId);
     await runInDurableObject(env.RUNS.getByName(runId), (_object, state) => {
-      state.storage.sql.exec("DELETE FROM durable_steps");
-      state.storage.sql.exec("DELETE FROM durable_meta WHERE key = 'recorded_revision'");
+      state.storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'step'");
+      state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
     });
     await evictDurableObject(env.RUNS.getByName(runId));
     const { completedSteps } = await store().startOrResume({ ...aRun(), runId });

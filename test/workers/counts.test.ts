@@ -109,10 +109,10 @@ async function allSaved(held: Held): Promise<void> {
 
 /** Steps that D1 has, and the object's storage has not. */
 async function unsavedSteps({ runId }: Held): Promise<number> {
-  const counted = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'durable_steps'";
+  const counted = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'durable_rows'";
   const saved = await runInDurableObject(env.RUNS.getByName(runId), (_object, { storage: { sql } }) => {
     if (sql.exec<{ n: number }>(counted).one().n === 0) return 0;
-    return sql.exec<{ n: number }>("SELECT count(*) AS n FROM durable_steps").one().n;
+    return sql.exec<{ n: number }>("SELECT count(*) AS n FROM durable_rows WHERE kind = 'step'").one().n;
   });
   const recordedSteps = await env.DB.prepare("SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1")
     .bind(runId)

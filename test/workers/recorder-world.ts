@@ -52,7 +52,7 @@ export class RunInstance {
   /** `now`: when its life begins. Its storage is empty, and lies in an object that nothing else uses. */
   static async of(runId = newRunId(), now = Date.now()): Promise<RunInstance> {
     const stub = env.RUNS.getByName(`storage-${newRunId()}`);
-    const cache = await runInDurableObject(stub, (_object, { storage }) => new RunCache(storage, runId));
+    const cache = await runInDurableObject(stub, (_object, { storage }) => new RunCache(storage));
     return new RunInstance(runId, stub, cache, now);
   }
 

@@ -1,8 +1,8 @@
 /**
  * Rows and states: the one place where a table's columns become the ledger's records and back.
  *
- * The tables of D1 and of the coordinator's own SQLite are the same, so both are read and written through here. Rows
- * travel to SQL as one JSON text, an array of arrays, in the order of the column lists (see statements.ts).
+ * Of D1: a coordinator's own SQLite has the records themselves (coordinator/rows.ts). Rows travel to SQL as one JSON
+ * text, an array of arrays, in the order of the column lists (see statements.ts).
  */
 import type { RunStatus, StepKind, StepStatus } from "../../contract/types.ts";
 import type { Body, EventState, ForkOrigin, RunState, StepState, Wait } from "../../ledger/state.ts";
@@ -110,10 +110,7 @@ export interface Timeliness {
   readonly lagMs: number | null;
 }
 
-/** Of an object's own tables, which nobody looks across. */
-const UNTIMED: Timeliness = { dueAt: null, lagMs: null };
-
-export function toRunRow(run: RunState, revision: number, { dueAt, lagMs }: Timeliness = UNTIMED): Cell[] {
+export function toRunRow(run: RunState, revision: number, { dueAt, lagMs }: Timeliness): Cell[] {
   return inOrder<RunRow>(RUN_COLUMNS, {
     run_id: run.runId,
     manifest_hash: run.manifestHash,

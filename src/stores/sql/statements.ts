@@ -1,5 +1,5 @@
 /**
- * The SQL of the run tables: constant texts, the same for D1 and for the coordinator's own SQLite.
+ * The SQL of D1's run tables: constant texts.
  *
  * Writes take rows as one JSON text, an array of arrays in column order, but for the run's own row. R13: an upsert
  * never lets an older (fence, revision) replace a newer one, so that each may be repeated, and may come late.
@@ -34,12 +34,6 @@ ${ON_NEWER_RUN}`;
 export const UPDATE_LEASE = `
 UPDATE durable_runs SET revision = ?3, lease_ms = ?4, lease_expires_at = ?5, updated_at = ?6, due_at = ?7, lag_ms = NULL
 WHERE run_id = ?1 AND fence = ?2 AND revision < ?3`;
-
-/** The cells of one row, in order. */
-export const UPSERT_STEP = `
-INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
-VALUES (${STEP_COLUMNS.map((_column, i) => `?${i + 1}`).join(", ")})
-${ON_NEWER_STEP}`;
 
 /** ?1: rows. */
 export const UPSERT_STEPS = `
