@@ -7,7 +7,7 @@
  * apply and persist with no await between.
  *
  * Invariants: memory changes only after its transaction returned; a row's revision is higher than that of every
- * earlier change; storage holds all changes up to its highest revision; a row is dirty until D1 is known to hold that
+ * earlier change; storage holds all changes up to its highest revision, and nothing of a claim that is only assumed; a row is dirty until D1 is known to hold that
  * revision of it; D1 is told of nothing that storage lacks, unless storage says that it may trail; large bodies are
  * read from SQLite, never kept.
  */
@@ -76,6 +76,7 @@ export class RunCache {
   /** The run's revision that a rebuild found in D1. */
   #adoptedRevision = 0;
   #isOnRecord = false;
+  #isAssumed = false;
   #madeAt = 0;
   /** What storage says of since when the run's row is dirty. */
   #savedRunSince: number | null = null;
@@ -117,6 +118,19 @@ export class RunCache {
     return this.#isOnRecord;
   }
 
+  /**
+   * Whether the run was claimed as if D1 held nothing of it, and D1 has not said so yet. Then it is all that there is,
+   * in memory alone, and nobody may be told of it.
+   */
+  get isAssumed(): boolean {
+    return this.#isAssumed;
+  }
+
+  /** Whether there is nothing at all, nor has been in the life of this instance. */
+  get isUntouched(): boolean {
+    return !this.exists && this.#run === null && this.#revision === 0;
+  }
+
   /** Epoch milliseconds: when storage was made, or rebuilt. 0 where an earlier version made it. */
   get madeAt(): number {
     return this.#madeAt;
@@ -146,7 +160,7 @@ export class RunCache {
   }
 
   get hasUnsaved(): boolean {
-    return this.#steps.hasUnsaved || this.#runIsDeferred;
+    return !this.#isAssumed && (this.#steps.hasUnsaved || this.#runIsDeferred);
   }
 
   /** Whether there is anything of the run, or of one of its steps, that neither storage nor D1 is known to hold. */
@@ -197,6 +211,20 @@ export class RunCache {
     if (step && !isSmall(step)) return false;
     if (!this.exists) return true;
     return this.#mayTrail && (run === undefined || (this.#run !== null && isHeldAlike(run, this.#run)));
+  }
+
+  /**
+   * Takes the claim of a run into an untouched cache, as if D1 held nothing of it. Nothing may follow before D1 has it.
+   */
+  assume(run: RunState, now: number): void {
+    this.#revision += 1;
+    this.#madeAt = now;
+    this.#deferredSince = now;
+    this.#willTrail = true;
+    this.#run = { ...run, revision: this.#revision };
+    this.#runIsDeferred = true;
+    this.#isAssumed = true;
+    this.#dirty.noteRun(this.#revision, now);
   }
 
   /** Takes a change into memory. Nobody may be told of it before D1 holds it. */
@@ -336,6 +364,7 @@ export class RunCache {
       if (!this.#dirty.steps.has(stepIndex)) this.#steps.letGo(stepIndex);
     }
     if (held.run !== null) this.#noteOnRecord();
+    if (held.run !== null) this.#isAssumed = false;
     if (this.#savedRunSince === null || this.#savedRunSince === this.#dirty.runSince) return;
     this.#write((writes) => writes.deleteMeta("run_dirty_since"));
     this.#savedRunSince = null;
@@ -347,7 +376,7 @@ export class RunCache {
    */
   saveRunSince(now: number): void {
     const { run } = this.#dirty;
-    if (run === null) return;
+    if (run === null || this.#isAssumed) return;
     this.#dirty.noteRun(run, now);
     const since = this.#dirty.runSince;
     if (since === null || since === this.#savedRunSince) return;
@@ -492,6 +521,7 @@ export class RunCache {
     this.#known = { runRevision: 0, base: 0 };
     this.#adoptedRevision = 0;
     this.#isOnRecord = false;
+    this.#isAssumed = false;
     this.#savedRunSince = null;
   }
 

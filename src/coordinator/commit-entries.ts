@@ -7,7 +7,10 @@
 import type { BatchLimits, D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, runCounted } from "../stores/d1/database.ts";
 import {
+  INSERT_NEW_RUNS,
+  INSERT_NEW_TAGS,
   INSERT_TAGS_OF_RUNS,
+  SELECT_NOT_NEW,
   SELECT_REFUSED,
   UPSERT_RUNS,
   UPSERT_STEPS_OF_RUNS,
@@ -24,35 +27,33 @@ export async function commitEntries(
   entries: readonly RecordEntry[],
   limits: BatchLimits,
 ): Promise<ReadonlySet<string>> {
-  const guards = joined(entries.map(({ guard }) => guard ?? ""));
-  const bound = (statement: string, texts: string[]): D1PreparedStatementLike[] => {
-    const rows = joined(texts);
-    return rows === "[]" ? [] : [db.prepare(statement).bind(guards, rows)];
-  };
-  const runs = bound(
-    UPSERT_RUNS,
-    entries.map((entry) => entry.runs),
-  );
-  const steps = bound(
-    UPSERT_STEPS_OF_RUNS,
-    entries.map((entry) => entry.steps),
-  );
-  const tags = bound(
-    INSERT_TAGS_OF_RUNS,
-    entries.map((entry) => entry.tags),
-  );
-  const events = joined(entries.map((entry) => entry.events));
-  const unguarded = events === "[]" ? [] : [db.prepare(INSERT_EVENTS).bind(events)];
-  const guarded = [...runs, ...steps];
-  const statements = [...guarded, ...tags, ...unguarded];
+  const bound = (statement: string, ...texts: string[]): D1PreparedStatementLike[] =>
+    texts.at(-1) === "[]" ? [] : [db.prepare(statement).bind(...texts)];
+  const [fresh, others] = [entries.filter(({ isNew }) => isNew), entries.filter(({ isNew }) => !isNew)];
+  const newRuns = joined(fresh.map(({ runs }) => runs));
+  const guards = joined(others.map(({ guard }) => guard ?? ""));
+  const guarded = [
+    ...bound(INSERT_NEW_RUNS, newRuns),
+    ...bound(UPSERT_RUNS, guards, joined(others.map(({ runs }) => runs))),
+    ...bound(UPSERT_STEPS_OF_RUNS, guards, joined(others.map(({ steps }) => steps))),
+  ];
+  const statements = [
+    ...guarded,
+    ...bound(INSERT_NEW_TAGS, joined(fresh.map(({ tags }) => tags))),
+    ...bound(INSERT_TAGS_OF_RUNS, guards, joined(others.map(({ tags }) => tags))),
+    ...bound(INSERT_EVENTS, joined(entries.map(({ events }) => events))),
+  ];
   if (statements.length === 0) return new Set();
   const changes = await runCounted(db, statements, limits);
   const changed = changes.slice(0, guarded.length).reduce((sum, count) => sum + count, 0);
   if (changed === entries.reduce((sum, { rows }) => sum + rows, 0)) return new Set();
+  const [only] = fresh;
+  if (only && entries.length === 1) return new Set([only.runId]);
   // Again, since who is refused may be another one by now.
-  const asked = [db.prepare(SELECT_REFUSED).bind(guards), ...statements];
-  const [refused = []] = await runBatch(db, asked, limits);
-  return new Set((refused as { run_id: string }[]).map((row) => row.run_id));
+  const questions = [...bound(SELECT_NOT_NEW, newRuns), ...bound(SELECT_REFUSED, guards)];
+  const answers = await runBatch(db, [...questions, ...statements], limits);
+  const refused = answers.slice(0, questions.length).flat() as { run_id: string }[];
+  return new Set(refused.map((row) => row.run_id));
 }
 
 /** Texts of rows with commas between them, as one JSON array. */

@@ -18,7 +18,7 @@ import { LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { checkRequest } from "../ledger/check-request.ts";
 import { decide } from "../ledger/decide.ts";
-import type { Op, Replies, Request } from "../ledger/requests.ts";
+import type { ClaimRequest, Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
 import { lapse, unknownRun } from "../ledger/runs.ts";
 import { changeOutOfScope, outOfScope } from "../ledger/scope.ts";
@@ -112,6 +112,7 @@ export class CoordinatedRun implements CoordinatorReads {
       // What D1 has heard of elsewhere may be what somebody waits for.
       onReady: () => this.#waiters.wakeAll(),
       onEmptied: () => this.#recorder.forget(),
+      confirm: () => this.#flush(),
     });
   }
 
@@ -232,7 +233,7 @@ export class CoordinatedRun implements CoordinatorReads {
   ): Promise<Envelope<Answers[Op]>> {
     for (let round = 1; ; round += 1) {
       try {
-        for (let work = this.#toDoBefore(request); work !== null; work = this.#toDoBefore(request))
+        for (let work = this.#toDoBefore(request, ack); work !== null; work = this.#toDoBefore(request, ack))
           await work;
         const answer = await this.#apply(request, ack, scope);
         if (!isRefusedRenewal(request, answer) || this.#readiness.isReady("end")) return answer;
@@ -248,9 +249,18 @@ export class CoordinatedRun implements CoordinatorReads {
   /**
    * `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next.
    */
-  #toDoBefore(request: Request): Promise<void> | null {
-    if (!this.#readiness.isReady(request.op)) return this.#readiness.prepare();
+  #toDoBefore(request: Request, ack: AckPolicy): Promise<void> | null {
+    if (!this.#readiness.isReady(request.op))
+      return this.#assumes(request, ack) ? null : this.#readiness.prepare();
     return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#flush() : null;
+  }
+
+  /**
+   * Whether a claim is made as if D1 held nothing of the run, so that one call of D1 both looks and records (0030). Under
+   * "coordinator", D1 need only be looked at.
+   */
+  #assumes(request: Request, ack: AckPolicy): boolean {
+    return ack === "record" && this.#readiness.mayAssume && request.op === "claim" && isShort(request);
   }
 
   /** The synchronous block (R11), then the wait that the policy asks for. */
@@ -262,6 +272,7 @@ export class CoordinatedRun implements CoordinatorReads {
       return refused;
     }
     const isNew = this.#cache.run === null;
+    const isAssumed = this.#assumes(request, ack);
     const now = this.#now();
     const decision = decide<Op>(this.#cache.slice(request), request, now);
     if (!decision.ok) {
@@ -270,7 +281,10 @@ export class CoordinatedRun implements CoordinatorReads {
     }
     const { change, reply } = decision;
     const waitsForD1 = ack === "record" && isRecorded(request, reply);
-    if (change.step && mayLieInMemory(request, change)) {
+    if (change.run && isAssumed) {
+      this.#cache.assume(change.run, now);
+      this.#readiness.assumed();
+    } else if (change.step && mayLieInMemory(request, change)) {
       this.#saveUntold(change.step.stepIndex);
       this.#cache.applyLazily(change.step);
     } else if (change.run && request.op === "renew") {
@@ -289,6 +303,7 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#arm();
     this.#gathering.start();
     if (waitsForD1) await this.#recorded(this.#cache.revision);
+    if (isAssumed) this.#waiters.wakeAll();
     return { ok: true, value };
   }
 
@@ -331,6 +346,10 @@ export class CoordinatedRun implements CoordinatorReads {
       // Many may wait for one flush; the first to hear of its guard empties the cache.
       const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
       if (!guarded || this.#cache.epoch !== epoch) throw error;
+      if (this.#cache.isAssumed) {
+        this.#readiness.giveUpAssumption();
+        throw error;
+      }
       if (mayReconcile && (await this.#readiness.reconcile())) return this.#flush(false);
       if (this.#cache.epoch === epoch) this.#readiness.discard();
       throw error;
@@ -455,6 +474,14 @@ const NEED_NO_FENCE: ReadonlySet<Op> = new Set(["claim", "emit", "cancel", "reso
 
 function mayDrop({ op }: Request): boolean {
   return op === "restart" || op === "fork";
+}
+
+/** In UTF-16 code units, of what a claim brings: far less than goes to D1 as one entry. */
+const SHORT_CLAIM = 16 * 1_024;
+
+function isShort({ task, input, tags }: ClaimRequest): boolean {
+  const length = "text" in input ? input.text.length : Infinity;
+  return length + task.length + (tags?.length ?? 0) <= SHORT_CLAIM;
 }
 
 /** R16: a begin may wait for the next commit, unless it brings what nothing else will say again. */

@@ -4,13 +4,14 @@
  * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared
  * with D1, once in the life of this instance, for its storage may have been restored to an older state, or trail
  * behind what was deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the
- * comparison. Loading, comparing and emptying each happen behind one promise that all who need it share.
+ * comparison. A claim that finds nothing here may assume that D1 holds nothing either; all else waits until D1 has said so. Loading, comparing and emptying each happen behind one promise that all who need it share.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { RunCache } from "./cache.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { rebuild, recordIsAhead } from "./rebuild.ts";
+import { StaleSliceError } from "../stores/d1/database.ts";
 
 export interface ReadinessInput {
   readonly cache: RunCache;
@@ -20,6 +21,8 @@ export interface ReadinessInput {
   /** After a rebuild, once the cache may answer. */
   readonly onReady: () => void;
   readonly onEmptied: () => void;
+  /** Has D1 say whether a claim that is assumed holds. Rejects when it does not, or when D1 cannot say. */
+  readonly confirm: () => Promise<void>;
 }
 
 export class Readiness {
@@ -29,6 +32,8 @@ export class Readiness {
   #loading: Promise<void> | undefined;
   #comparing: Promise<void> | undefined;
   #failures = 0;
+  /** D1 has refused what was assumed. */
+  #mustLook = false;
 
   constructor(input: ReadinessInput) {
     this.#input = input;
@@ -44,7 +49,19 @@ export class Readiness {
     return this.#failures;
   }
 
+  /** Whether a claim may be made as if D1 held nothing of the run: D1 then says so when it is recorded (0030). */
+  get mayAssume(): boolean {
+    return !this.#loaded && this.#loading === undefined && !this.#mustLook && this.#input.cache.isUntouched;
+  }
+
+  /** The cache holds a claim that is assumed. */
+  assumed(): void {
+    this.#loaded = true;
+    this.#compared = true;
+  }
+
   isReady(op: Op | "read"): boolean {
+    if (this.#input.cache.isAssumed) return false;
     if (this.#loading !== undefined || !this.#loaded) return false;
     return this.#compared || op === "renew" || (op === "read" && !this.#input.cache.mayTrail);
   }
@@ -52,6 +69,7 @@ export class Readiness {
   /** Takes the next step towards being ready. Rejects with `store_unavailable` when D1 is needed and cannot answer. */
   prepare(): Promise<void> {
     if (this.#loading !== undefined) return this.#loading;
+    if (this.#input.cache.isAssumed) return this.#confirm();
     if (!this.#loaded) return this.#load(this.#rebuild());
     this.#comparing ??= this.#compare().finally(() => {
       this.#comparing = undefined;
@@ -73,6 +91,20 @@ export class Readiness {
     this.#compared = false;
     await this.prepare();
     return cache.epoch === epoch;
+  }
+
+  /** D1 knows the run whose claim was assumed: the next caller asks it. */
+  giveUpAssumption(): void {
+    this.forget();
+    this.#mustLook = true;
+  }
+
+  async #confirm(): Promise<void> {
+    try {
+      await this.#input.confirm();
+    } catch (error) {
+      if (!(error instanceof StaleSliceError)) throw error;
+    }
   }
 
   /** Forgets what is in memory, where no storage was ever made: the next caller asks D1. */
@@ -113,10 +145,11 @@ export class Readiness {
   async #rebuild(): Promise<void> {
     const { cache, record, onRebuilt } = this.#input;
     const { epoch } = cache;
-    await rebuild(cache, record);
+    await rebuild(cache, record, !this.#mustLook);
     if (cache.epoch !== epoch) return;
     this.#loaded = true;
     this.#compared = true;
+    this.#mustLook = false;
     this.#failures = 0;
     onRebuilt();
   }

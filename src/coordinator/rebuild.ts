@@ -54,11 +54,12 @@ export interface RecordInput {
 
 /**
  * Fills the cache with what D1 holds of the run; leaves it empty when that is nothing. Throws `store_unavailable`,
- * having filled it in part: a cache without its run's row does not count.
+ * having filled it in part: a cache without its run's row does not count. `mayBeNew`: most often it is nothing, which
+ * takes less to ask.
  */
-export async function rebuild(cache: RunCache, input: RecordInput): Promise<void> {
+export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = true): Promise<void> {
   const now = (): number => Math.floor(input.clock.now());
-  if (!(await isKnown(input))) return cache.finishAdopting(null, now());
+  if (mayBeNew && !(await isKnown(input))) return cache.finishAdopting(null, now());
   const [runs, firstSteps, firstEvents] = await query(input, [
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],

@@ -14,8 +14,10 @@ export const ENTRY_VERSION = 1;
 export interface RecordEntry {
   readonly v: typeof ENTRY_VERSION;
   readonly runId: string;
-  /** A guard's row (stores/sql/grouped.ts); `null` where there are events alone, which need no claim. */
+  /** A guard's row (stores/sql/grouped.ts); `null` for what is new, and for events alone, which need no claim. */
   readonly guard: string | null;
+  /** D1 is to hold nothing of the run yet: the entry is its row, and its tags. */
+  readonly isNew: boolean;
   /** Rows, with commas between them; "" for none. */
   readonly runs: string;
   readonly tags: string;
@@ -84,7 +86,8 @@ export function entryOf(
   const entry: RecordEntry = {
     v: ENTRY_VERSION,
     runId,
-    guard: run === null ? null : JSON.stringify(guardOf(cache, run)),
+    guard: run === null || cache.isAssumed ? null : JSON.stringify(guardOf(cache, run)),
+    isNew: cache.isAssumed,
     runs: changedRun === null ? "" : JSON.stringify(recordedRow(changedRun, lagMs)),
     tags: changedRun === null ? "" : toRows(toTagRows(changedRun)),
     steps: toRows(steps.map((step) => toStepRow(runId, step, step.revision))),

@@ -1,7 +1,7 @@
 /**
  * The SQL that records what many runs have changed in one batch, each run under a guard of its own (R10, R13).
  *
- * ?1 of what follows, but for SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that
+ * ?1 of what follows, but for what is new and SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that
  * claimed under it, the latest revision, the run's highest known revision below the base, the base, manifest hash,
  * creation, and 1 if D1 has held the run, else 0. A guard refuses when D1 knows of another claim, later or as late,
  * of a change to the run that its object never made, or of another run under this id; or when D1 has let the run go.
@@ -29,6 +29,29 @@ SELECT value AS run_id FROM json_each(?1)
 WHERE EXISTS (SELECT 1 FROM durable_runs WHERE run_id = value)
   OR EXISTS (SELECT 1 FROM durable_events WHERE run_id = value)
   OR EXISTS (SELECT 1 FROM durable_steps WHERE run_id = value)`;
+
+/** ?1: rows of runs that D1 is to hold nothing of: none is written for a run that has a row, an event or a step. */
+export const INSERT_NEW_RUNS = `
+INSERT INTO durable_runs (${RUN_COLUMNS.join(", ")})
+SELECT ${cells(RUN_COLUMNS)} FROM json_each(?1)
+WHERE NOT EXISTS (SELECT 1 FROM durable_runs WHERE run_id = value->>0)
+  AND NOT EXISTS (SELECT 1 FROM durable_events WHERE run_id = value->>0)
+  AND NOT EXISTS (SELECT 1 FROM durable_steps WHERE run_id = value->>0)`;
+
+/** ?1: rows of tags. They come after the rows of their new runs, and only with them. */
+export const INSERT_NEW_TAGS = `
+INSERT INTO durable_tags (${TAG_COLUMNS.join(", ")})
+SELECT ${cells(TAG_COLUMNS)} FROM json_each(?1)
+WHERE EXISTS (SELECT 1 FROM durable_runs WHERE run_id = value->>2 AND created_at = value->>3)
+${ON_TAG}`;
+
+/** ?1: as of INSERT_NEW_RUNS. Answers the ids of the runs that D1 does not hold by these rows, as `run_id`. */
+export const SELECT_NOT_NEW = `
+SELECT value->>0 AS run_id FROM json_each(?1)
+WHERE NOT EXISTS (
+  SELECT 1 FROM durable_runs
+  WHERE run_id = value->>0 AND claim_request_id = value->>${RUN_COLUMNS.indexOf("claim_request_id")}
+    AND created_at = value->>${RUN_COLUMNS.indexOf("created_at")})`;
 
 /** ?2: rows. */
 export const UPSERT_RUNS = `

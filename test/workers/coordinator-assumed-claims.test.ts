@@ -1,0 +1,209 @@
+/**
+ * Claims that are made as if D1 held nothing of the run (0030): one call of D1 both looks and records, and where it
+ * finds something, the claim is decided again over that.
+ */
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
+import { runDurable } from "../../src/runner/run-durable.ts";
+import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
+import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
+import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
+import { recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { abort } from "./disasters.ts";
+import { faults, resetFaults } from "./faults.ts";
+
+let db: FaultyDatabase;
+beforeEach(() => {
+  db = new FaultyDatabase(env.DB, systemClock);
+  faults.times = { gatherMs: 20 };
+  const own = db;
+  faults.wrap = () => own;
+});
+afterEach(resetFaults);
+
+const elsewhere = (): D1DurableRunStore => new D1DurableRunStore(env.DB);
+
+async function hasStorage(runId: string): Promise<boolean> {
+  return runInDurableObject(
+    stubOf(runId),
+    (_object, { storage: { sql } }) =>
+      sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_rows'").toArray().length > 0,
+  );
+}
+
+describe("a claim of a run that is new", () => {
+  it("costs one call of D1, with its tags", async () => {
+    const input = aRun();
+    const { fence = 0, run } = await store().startOrResume(input);
+    expect(db.batches).toBe(1);
+    expect(fence).toBe(1);
+    expect(await recordedRun(input.runId)).toMatchObject({ fence: 1, status: "running" });
+    const tags = await env.DB.prepare("SELECT key, value, created_at FROM durable_tags WHERE run_id = ?1")
+      .bind(input.runId)
+      .all();
+    const created_at = Date.parse(run.createdAt);
+    expect(tags.results).toEqual(
+      Object.entries(MANIFEST.tags ?? {}).map(([key, value]) => ({ key, value, created_at })),
+    );
+  });
+
+  it("is one of two that come at once: the other is told who holds the run", async () => {
+    const input = aRun("worker-1");
+    const answers = await Promise.all([
+      refusalOf(() => store().startOrResume(input)),
+      refusalOf(() => store().startOrResume({ ...aRun("worker-2"), runId: input.runId })),
+    ]);
+    expect(answers).toEqual(["accepted", "lease_held"]);
+    expect(await recordedRun(input.runId)).toMatchObject({ worker_id: "worker-1", fence: 1 });
+  });
+
+  it("is seen by nobody before D1 has it, and then by those who have asked meanwhile", async () => {
+    const input = aRun();
+    const claim = store().startOrResume(input);
+    const seen = await Promise.all([
+      store().loadRun(input.runId),
+      store().renewLease({ runId: input.runId, workerId: input.workerId }),
+      claim,
+    ]);
+    expect(seen).toMatchObject([{ status: "running", fence: 1 }, { ok: true }, { fence: 1 }]);
+  });
+
+  it.each(["before", "after"] as const)("is one claim, though D1 fails %s its first call", async (fault) => {
+    db.fault = ({ number }) => (number === 1 ? fault : "none");
+    const input = aRun();
+    const { fence = 0, run } = await store().startOrResume(input);
+    expect(fence).toBe(1);
+    expect(await recordedRun(input.runId)).toMatchObject({
+      fence: 1,
+      created_at: Date.parse(run.createdAt),
+      takeovers: 0,
+    });
+    expect(await store().loadRun(input.runId)).toMatchObject({ fence: 1, status: "running" });
+  });
+
+  it("that D1 does not take is told so, leaves nothing behind, and holds when it is made again", async () => {
+    faults.times = { gatherMs: 20, recordDeadlineMs: 200 };
+    db.fault = () => "before";
+    const input = { ...aRun(), requestId: "claim-1" };
+    const refused = new Set<string>();
+    for (let i = 0; i < 3; i += 1) refused.add(await refusalOf(() => store().startOrResume(input)));
+    expect([...refused]).toEqual(["store_unavailable"]);
+    expect(await hasStorage(input.runId)).toBe(false);
+    expect(await recordedRun(input.runId)).toBeNull();
+    db.fault = () => "none";
+    const { fence = 0 } = await store().startOrResume(input);
+    expect(fence).toBe(1);
+    await store().beginStep(aStep(input.runId, 0, { fence }));
+    await store().completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
+    expect(await recordedStep(input.runId)).toMatchObject({ status: "completed" });
+  });
+
+  it("whose object dies before D1 answers is made again by whoever comes next", async () => {
+    db.fault = ({ number }) => (number === 1 ? "stall" : "none");
+    const input = aRun();
+    const lost = refusalOf(() => store().startOrResume(input));
+    await expect.poll(() => db.batches).toBe(1);
+    await abort(input.runId);
+    expect(["accepted", "store_unavailable"]).toContain(await lost);
+    const { fence = 0 } = await store().startOrResume(input);
+    expect(await recordedRun(input.runId)).toMatchObject({ fence, status: "running" });
+    // What stalled comes late, and changes nothing.
+    await db.replayLate("newest first");
+    expect(await recordedRun(input.runId)).toMatchObject({ fence, status: "running" });
+  });
+
+  it("has no mark of a trail in the way: what comes after it is deferred at once", async () => {
+    const input = aRun();
+    const { fence = 0 } = await store().startOrResume(input);
+    await store().beginStep(aStep(input.runId, 0, { fence }));
+    await store().completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
+    expect(await hasStorage(input.runId)).toBe(false);
+  });
+});
+
+describe("a claim of a run that D1 knows", () => {
+  it("by its row answers what is on record, and takes it over", async () => {
+    const input = aRun();
+    const { fence = 0 } = await elsewhere().startOrResume(input);
+    await elsewhere().beginStep(aStep(input.runId, 0, { fence }));
+    await elsewhere().completeStep({ runId: input.runId, stepIndex: 0, fence, result: "paid" });
+    const taken = await store().startOrResume(input);
+    expect(taken.completedSteps).toMatchObject([{ stepIndex: 0, result: "paid" }]);
+    expect(taken.fence).toBe(2);
+    expect(await recordedRun(input.runId)).toMatchObject({ fence: 2, takeovers: 1 });
+  });
+
+  it("that another worker holds is refused", async () => {
+    const input = aRun("worker-1");
+    await elsewhere().startOrResume(input);
+    const other = { ...aRun("worker-2"), runId: input.runId };
+    expect(await refusalOf(() => store().startOrResume(other))).toBe("lease_held");
+    expect(await recordedRun(input.runId)).toMatchObject({ fence: 1, worker_id: "worker-1" });
+  });
+
+  it("with another manifest is refused", async () => {
+    const input = aRun();
+    await elsewhere().startOrResume(input);
+    const manifest = { ...MANIFEST, input: { other: true } };
+    expect(await refusalOf(() => store().startOrResume({ ...input, manifest }))).toBe("manifest_mismatch");
+  });
+
+  it("that has completed answers its result, and costs one call more than to look first", async () => {
+    const input = { runId: aRun().runId, manifest: MANIFEST };
+    await runDurable({ ...input, store: elsewhere(), taskFn: async () => "done" });
+    const again = await runDurable({ ...input, store: store(), taskFn: async () => "anew" });
+    expect(again.result).toBe("done");
+    expect(db.batches).toBe(2);
+  });
+
+  it("by an event alone has that event: the first emit stands", async () => {
+    const input = aRun();
+    await elsewhere().emitEvent({ runId: input.runId, key: "go", payload: "first" });
+    const { fence = 0 } = await store().startOrResume(input);
+    expect(fence).toBe(1);
+    const second = await store().emitEvent({ runId: input.runId, key: "go", payload: "second" });
+    expect(second).toMatchObject({ accepted: false, record: { payload: "first" } });
+    expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
+  });
+
+  it("by a step alone, which somebody's purge has left, answers as before", async () => {
+    const input = aRun();
+    const { fence = 0 } = await elsewhere().startOrResume(input);
+    await elsewhere().beginStep(aStep(input.runId, 0, { fence }));
+    await elsewhere().completeStep({ runId: input.runId, stepIndex: 0, fence, result: "left" });
+    await env.DB.prepare("DELETE FROM durable_runs WHERE run_id = ?1").bind(input.runId).run();
+    const { completedSteps } = await store().startOrResume(input);
+    const byLooking = await store("coordinator").loadStep(input.runId, 0);
+    expect(completedSteps.map(({ stepIndex }) => stepIndex)).toEqual(byLooking ? [0] : []);
+  });
+});
+
+describe("a claim that is not assumed", () => {
+  it("under `coordinator` only looks at D1, and goes on where D1 takes nothing", async () => {
+    db.fault = ({ writes }) => (writes ? "before" : "none");
+    const input = aRun();
+    const { fence = 0 } = await store("coordinator").startOrResume(input);
+    expect(fence).toBe(1);
+    await store("coordinator").beginStep(aStep(input.runId, 0, { fence }));
+    const done = { runId: input.runId, stepIndex: 0, fence, result: 1 };
+    expect(await store("coordinator").completeStep(done)).toMatchObject({ status: "completed" });
+    expect(await recordedRun(input.runId)).toBeNull();
+  });
+
+  it("brings a long input, which lies in D1 in chunks", async () => {
+    const manifest = { ...MANIFEST, input: { text: "x".repeat(300_000) } };
+    const input = { ...aRun(), manifest };
+    const { fence = 0 } = await store().startOrResume(input);
+    expect(fence).toBe(1);
+    expect(String((await recordedRun(input.runId))?.["input_ref"])).toMatch(/\/1$/);
+  });
+
+  it("brings an input that is longer than what goes along with others", async () => {
+    const manifest = { ...MANIFEST, input: { text: "x".repeat(200_000) } };
+    const input = { ...aRun(), manifest };
+    await store().startOrResume(input);
+    expect(String((await recordedRun(input.runId))?.["input"]).length).toBeGreaterThan(200_000);
+  });
+});
