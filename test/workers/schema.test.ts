@@ -7,7 +7,6 @@ import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.t
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "../../src/stores/sql/rows.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { saved } from "./coordinator-world.ts";
 
 interface Column {
   name: string;
