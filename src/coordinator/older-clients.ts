@@ -12,8 +12,8 @@ export function filledIn(request: Request): Request {
     case "fail": {
       const begun =
         request.begun && fillIn(request.begun, { ...firstFacts(request.stepIndex), elapsedMs: 0 });
-      if (request.op === "complete") return { ...request, begun };
-      return fillIn({ ...request, begun }, { retryAfterMs: null, inDoubt: false });
+      const filled = begun === request.begun ? request : { ...request, begun };
+      return filled.op === "complete" ? filled : fillIn(filled, { retryAfterMs: null, inDoubt: false });
     }
     default:
       return request;
@@ -25,6 +25,8 @@ function firstFacts(stepIndex: number): Pick<BeginFacts, "path" | "waitFor" | "o
   return { path: String(stepIndex), waitFor: null, onInterrupted: "rerun" };
 }
 
+/** What leaves nothing out is taken as it is. */
 function fillIn<T extends object>(given: T, defaults: Partial<T>): T {
-  return { ...defaults, ...given };
+  for (const key in defaults) if (!(key in given)) return { ...defaults, ...given };
+  return given;
 }

@@ -39,12 +39,14 @@ export class Branch {
     this.prefix = prefix;
     this.#outer = outer.branch;
     this.#seen = new Set(outer.seen);
-    // Its own first: where nobody listens, Node answers the reason of the first in this list that has aborted by then.
-    this.halted = AbortSignal.any([this.#halt.signal, this.#abandon.signal, outer.halted]);
     if (prefix === "") {
+      // The task itself is neither ended nor abandoned by another.
+      this.halted = outer.halted;
       this.signal = outer.signal;
       return;
     }
+    // Its own first: where nobody listens, Node answers the reason of the first in this list that has aborted by then.
+    this.halted = AbortSignal.any([this.#halt.signal, this.#abandon.signal, outer.halted]);
     this.signal = AbortSignal.any([outer.signal, this.#abandon.signal]);
     this.#abandoned = outer.abandoned
       ? AbortSignal.any([outer.abandoned, this.#abandon.signal])
