@@ -68,9 +68,12 @@ export class Lease {
     return this.#stopped.signal;
   }
 
-  /** Whether the store has said in the last `ms` that the run is held. */
+  /** Whether the store has said in the last `ms` that the run is held by this fence, and the lease still lasts. */
   isConfirmedWithin(ms: number): boolean {
-    return this.#input.clock.now() - this.#confirmedAt < ms;
+    if (this.fence === undefined || this.lostError) return false;
+    const age = this.#input.clock.now() - this.#confirmedAt;
+    // A clock that was set back says nothing.
+    return age >= 0 && age < ms;
   }
 
   startHeartbeat(): void {
