@@ -125,7 +125,13 @@ function besideTheirFloors(all: Samples): Target[] {
       : shownOnly(`${what} (both less a message's way)`, minus(above, line), minus(below, line));
   };
   const line = all.of("W4", FLOORS.line);
+  const workflowsBeside = (floor: string): Target =>
+    shownOnly(`W2 Workflows ÷ ${floor.replace("floor: ", "")}`, all.of("W2", WORKFLOWS), all.of("W2", floor));
   return [
+    beside("W2", COORDINATOR, FLOORS.freshRuns),
+    beside("W2", GROUPED, FLOORS.freshRunsInGroups),
+    workflowsBeside(FLOORS.freshRuns),
+    workflowsBeside(FLOORS.freshRunsInGroups),
     beside("W3", COORDINATOR, FLOORS.freshRun),
     beside("W3", RECORD, FLOORS.freshRunInD1),
     beside("W4", COORDINATOR, FLOORS.twoWrites, line),

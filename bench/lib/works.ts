@@ -34,6 +34,9 @@ export const FLOORS = {
   fresh: "floor: a fresh object's first two commits",
   freshRun: "floor: a fresh object's first three commits, after one D1 read",
   freshRunInD1: "floor: a fresh object's first three D1 writes, after one D1 read",
+  freshRuns: "floor: 50 fresh objects, each with one D1 read and 22 committed writes in a row",
+  freshRunsInGroups:
+    "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",
   twoWrites: "floor: two RPCs in a row, each with one committed write",
   twoD1Writes: "floor: two RPCs in a row, each with one D1 write",
 } as const;
@@ -110,6 +113,12 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       unit: "ms a step",
       rows: [
         ...floors(parts, 20, 50),
+        ...(["freshRuns", "freshRunsInGroups"] as const).map((name): Row => ({
+          subject: FLOORS[name],
+          variant: "",
+          measure: async () =>
+            (await msOf(() => callWorker("floors", name, { times: 1, atOnce: 50 }))) / 1_000,
+        })),
         ...runsRows(subjects, { ...small, runs: 50, steps: 20, concurrent: true }),
       ],
     },

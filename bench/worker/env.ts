@@ -32,6 +32,9 @@ export interface FloorMethods {
   writeToD1(): Promise<void>;
   readD1AndWrite(): Promise<number>;
   readAndWriteToD1(): Promise<void>;
+  readD1(): Promise<void>;
+  writeToD1WithOthers(): Promise<void>;
+  gather(id: string): Promise<void>;
 }
 
 export interface MarksMethods {

@@ -9,6 +9,8 @@ const ROW = "x".repeat(150);
 
 export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   #writes = 0;
+  readonly #gathered: string[] = [];
+  #writing: Promise<unknown> | undefined;
 
   async noop(): Promise<number> {
     return 1;
@@ -26,6 +28,24 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
 
   async writeToD1(): Promise<void> {
     await writeToD1(this.env.DB);
+  }
+
+  /** By way of one object that all share. */
+  async writeToD1WithOthers(): Promise<void> {
+    await this.env.FLOORS.getByName("shared").gather(crypto.randomUUID());
+  }
+
+  /** One call of D1 at a time, with the rows of all who have come meanwhile. */
+  async gather(id: string): Promise<void> {
+    this.#gathered.push(id);
+    while (this.#writing !== undefined) {
+      await this.#writing;
+      if (!this.#gathered.includes(id)) return;
+    }
+    const rows = this.#gathered.splice(0).map((one) => [one, ROW]);
+    this.#writing = this.env.DB.prepare(INSERT_ALL).bind(JSON.stringify(rows)).run();
+    await this.#writing;
+    this.#writing = undefined;
   }
 
   /** Looks for a row that is not there. */
@@ -49,6 +69,8 @@ const SELECT = "SELECT id FROM bench_floor WHERE id = ?1";
 
 const INSERT = "INSERT INTO bench_floor (id, row) VALUES (?1, ?2)";
 
+const INSERT_ALL = "INSERT INTO bench_floor (id, row) SELECT value->>0, value->>1 FROM json_each(?1)";
+
 async function writeToD1(db: D1Database): Promise<void> {
   await db.prepare(INSERT).bind(crypto.randomUUID(), ROW).run();
 }
@@ -71,6 +93,8 @@ export type FloorName =
   | "fresh"
   | "freshRun"
   | "freshRunInD1"
+  | "freshRuns"
+  | "freshRunsInGroups"
   | "twoWrites"
   | "twoD1Writes";
 
@@ -110,6 +134,10 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
       return inARow(fresh(), ["readD1AndWrite", "write", "write"]);
     case "freshRunInD1":
       return inARow(fresh(), ["readAndWriteToD1", "writeToD1", "writeToD1"]);
+    case "freshRuns":
+      return inARow(fresh(), ["readD1", ...repeated("write", CALLS_OF_20_STEPS)]);
+    case "freshRunsInGroups":
+      return inARow(fresh(), repeated("writeToD1WithOthers", CALLS_OF_20_STEPS));
     case "twoWrites":
       return inARow(known(), ["write", "write"]);
     case "twoD1Writes":
@@ -117,7 +145,16 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
   }
 }
 
-async function inARow(object: FloorMethods, calls: readonly (keyof FloorMethods)[]): Promise<void> {
+/** A claim, 20 steps, an end. */
+const CALLS_OF_20_STEPS = 22;
+
+function repeated(call: Call, times: number): Call[] {
+  return Array.from({ length: times }, () => call);
+}
+
+type Call = Exclude<keyof FloorMethods, "gather">;
+
+async function inARow(object: FloorMethods, calls: readonly Call[]): Promise<void> {
   for (const call of calls) await object[call]();
 }
 
