@@ -223,11 +223,12 @@ export class RunCache {
   ): void {
     const revision = this.#revision + 1;
     const run = change.run && { ...change.run, revision };
-    const step = change.step && { ...change.step, revision };
+    const changed = [...(change.step ? [change.step] : []), ...(change.steps ?? [])];
+    const steps = changed.map((step) => ({ ...step, revision }));
     const dropped = droppedBy(change);
     if (mayTrail) this.#willTrail = true;
     const isOutdone = ({ stepIndex }: Step): boolean =>
-      stepIndex === step?.stepIndex || stepIndex >= (dropped?.from ?? Infinity);
+      steps.some((step) => step.stepIndex === stepIndex) || stepIndex >= (dropped?.from ?? Infinity);
     this.#save(
       {
         before: () => {
@@ -235,11 +236,11 @@ export class RunCache {
         },
         run: run ?? null,
         isOutdone,
-        stride: step && !isSmall(step) ? LONG_STRIDE : WATERMARK_STRIDE,
+        stride: steps.every(isSmall) ? WATERMARK_STRIDE : LONG_STRIDE,
       },
       () => {
         if (dropped) this.#drop(dropped);
-        if (step) this.#tables.saveStep(step);
+        for (const step of steps) this.#tables.saveStep(step);
         if (change.event) this.#tables.saveEvents([{ ...change.event, revision }]);
       },
     );
@@ -248,7 +249,7 @@ export class RunCache {
     if (dropped) this.#dirty.noteDropped(dropped);
     if (dropped) this.#steps.drop(dropped.from);
     this.#dirty.noteChange(change, revision, now);
-    if (step) this.#steps.keep(step);
+    for (const step of steps) this.#steps.keep(step);
   }
 
   /** Saves a renewed lease. No revision: D1 does not hear of it, and so it is never in memory alone. */
