@@ -36,6 +36,7 @@ export type {
   DurableRunStore,
   EmitEventInput,
   EndRunInput,
+  AwaitedEvent,
   EventRecord,
   FailStepInput,
   ForkRunOptions,

@@ -1,6 +1,8 @@
 /** R33: waits over a store that can tell of an event: in slices of held calls, up to a deadline that is the record's. */
 import { describe, expect, test } from "vitest";
+import type { WaitForEventInput } from "../src/contract/types.ts";
 import type { AwaitEventOptions, DurableContext } from "../src/runner/types.ts";
+import { inFrontOf } from "../src/testing/in-front-of.ts";
 import type { World } from "./support/world.ts";
 import {
   counted,
@@ -34,13 +36,7 @@ describe("an event reaches its wait", () => {
     await emit(world, { by: "ann" });
     expect((await attempt).result).toEqual({ by: "ann" });
     expect(world.clock.now()).toBe(from);
-    expect(world.store.methods()).toEqual([
-      "startOrResume",
-      "beginStep",
-      "waitForEvent",
-      "completeStep",
-      "endRun",
-    ]);
+    expect(world.store.methods()).toEqual(["startOrResume", "beginStep", "waitForEvent", "endRun"]);
   });
 
   test("when it was emitted before the run existed, and before the wait: the first of them", async () => {
@@ -277,6 +273,107 @@ describe("a held call is given up", () => {
       expect(world.store.count("waitForEvent")).toBe(1);
     },
   );
+});
+
+describe("a step that ends with its event", () => {
+  const whole = ["startOrResume", "beginStep", "waitForEvent"];
+
+  test("says that the run is held, so that the next begin need not ask", async () => {
+    const world = pushing();
+    const calls: string[] = [];
+    const store = inFrontOf(world.memory, (method, _args, call) => {
+      calls.push(method);
+      return call();
+    });
+    const task = async (ctx: DurableContext) => [
+      await ctx.awaitEvent("k"),
+      await ctx.step("s", async () => 2),
+    ];
+    const attempt = world.run(task, { store });
+    await until(() => calls.includes("waitForEvent"));
+    world.clock.advance(5_000);
+    await emit(world, 1);
+    expect((await attempt).result).toEqual([1, 2]);
+    expect(calls.filter((method) => method !== "watchLease")).toEqual([...whole, "completeStep", "endRun"]);
+  });
+
+  test("is completed by the runner, where the store has left that to it", async () => {
+    const world = pushing();
+    world.store.hooks.waitForEvent = async (_pass, { runId, key }) => world.memory.loadEvent(runId, key);
+    await emit(world, { by: "ann" });
+    expect((await world.run(waiting())).result).toEqual({ by: "ann" });
+    expect(world.store.methods()).toEqual([...whole, "completeStep", "endRun"]);
+    expect(await world.step(0)).toMatchObject({ status: "completed", result: { by: "ann" } });
+  });
+
+  test("is what the store says that it is", async () => {
+    const world = pushing();
+    world.store.hooks.waitForEvent = async (pass, { runId, step }) => {
+      await world.memory.completeStep({ runId, stepIndex: 0, ...step, result: "what stands" });
+      return pass();
+    };
+    await emit(world, "the event");
+    const { result, steps } = await world.run(waiting());
+    expect(result).toBe("what stands");
+    expect(steps).toMatchObject([{ status: "completed", result: "what stands" }]);
+  });
+
+  test("is asked for under one request id, however often", async () => {
+    const world = pushing();
+    world.store.inject("waitForEvent", losingAnswers(3, unavailable));
+    await emit(world, "here");
+    expect((await whileTimeFlies(world.clock, world.run(waiting()), 100)).result).toBe("here");
+    const ids = world.store.calls.flatMap(({ method, args }) =>
+      method === "waitForEvent" ? [(args[0] as WaitForEventInput).step?.requestId] : [],
+    );
+    expect(ids).toHaveLength(4);
+    expect(new Set(ids).size).toBe(1);
+  });
+
+  test("stands, though its time was over before the worker heard of it", async () => {
+    const world = pushing();
+    world.store.hooks.failStep = async (pass, { runId, stepIndex, fence = 0 }) => {
+      await world.memory.completeStep({ runId, stepIndex, fence, result: "at the last instant" });
+      return pass();
+    };
+    const last = counted((call) => (call === 1 ? never() : null));
+    const task = async (ctx: DurableContext) => {
+      const value = await ctx.awaitEvent("k", { timeoutMs: 10_000 });
+      await ctx.step("last", last);
+      return value;
+    };
+    const first = world.run(task);
+    first.catch(() => {});
+    await held(world);
+    world.clock.advance(10_000);
+    await until(() => last.calls === 1);
+    await seize(world);
+    await whileTimeFlies(world.clock, rejection(first));
+    expect((await world.run(task, { workerId: "thief" })).result).toBe("at the last instant");
+  });
+
+  test("does not, where its failure was recorded first", async () => {
+    const world = pushing();
+    const attempt = rejection(world.run(waiting({ timeoutMs: 10_000 })));
+    await held(world);
+    world.clock.advance(10_000);
+    expect(await attempt).toMatchObject({ code: "await_event_timeout" });
+    await emit(world, "too late");
+    expect(await world.step(0)).toMatchObject({ status: "failed" });
+  });
+
+  test("in a branch that is outdone is not waited for, and another wait has the event", async () => {
+    const world = pushing();
+    const { result } = await world.run(async (ctx) => {
+      const first = await ctx.race({
+        event: (branch) => branch.awaitEvent("k"),
+        step: (branch) => branch.step("s", async () => "s"),
+      });
+      await emit(world, "later");
+      return [first, await ctx.awaitEvent("k")];
+    });
+    expect(result).toEqual(["s", "later"]);
+  });
 });
 
 test("a wait that was answered replays without asking for the event", async () => {

@@ -294,6 +294,16 @@ export interface WaitForEventInput {
   timeoutMs: number;
   /** Nobody waits any longer: the call may be answered with `undefined` at once. */
   signal?: AbortSignal;
+  /**
+   * A step of the run that is to be completed with the event's payload. A store that can does so as it accepts the event,
+   * or at once where the event is there; {@link AwaitedEvent.step} says whether it did.
+   */
+  step?: Omit<CompleteStepInput, "runId" | "result">;
+}
+
+export interface AwaitedEvent extends EventRecord {
+  /** The step that was to be completed with the event, as it then stands. Absent: that is left to the caller. */
+  step?: StepRecord;
 }
 
 export interface WatchLeaseInput {
@@ -405,9 +415,10 @@ export interface DurableRunStore {
 
   /**
    * Resolves to the event as soon as it is accepted, or to `undefined` after `timeoutMs`. For stores that can tell
-   * without being asked again and again.
+   * without being asked again and again. With a `step`, rejects as `completeStep` does once there is the event, which
+   * stands all the same.
    */
-  waitForEvent?(input: WaitForEventInput): Promise<EventRecord | undefined>;
+  waitForEvent?(input: WaitForEventInput): Promise<AwaitedEvent | undefined>;
 
   /**
    * Resolves to `held: false`, with the run's status, as soon as `fence` no longer holds the run, or to `held: true`

@@ -252,11 +252,12 @@ export class RunCache {
   ): void {
     const revision = this.#revision + 1;
     const run = change.run && { ...change.run, revision };
-    const step = change.step && { ...change.step, revision };
+    const changed = [...(change.step ? [change.step] : []), ...(change.steps ?? [])];
+    const steps = changed.map((step) => ({ ...step, revision }));
     const dropped = droppedBy(change);
     if (mayTrail) this.#willTrail = true;
     const isOutdone = ({ stepIndex }: Step): boolean =>
-      stepIndex === step?.stepIndex || stepIndex >= (dropped?.from ?? Infinity);
+      steps.some((step) => step.stepIndex === stepIndex) || stepIndex >= (dropped?.from ?? Infinity);
     this.#save(
       {
         before: (writes) => {
@@ -264,11 +265,11 @@ export class RunCache {
         },
         run: run ?? null,
         isOutdone,
-        stride: step && !isSmall(step) ? LONG_STRIDE : WATERMARK_STRIDE,
+        stride: steps.every(isSmall) ? WATERMARK_STRIDE : LONG_STRIDE,
       },
       (writes) => {
         if (dropped) noteDropped(writes, dropped);
-        if (step) writes.step(step);
+        for (const step of steps) writes.step(step);
         if (change.event) writes.event({ ...change.event, revision });
       },
     );
@@ -277,7 +278,7 @@ export class RunCache {
     if (dropped) this.#dirty.noteDropped(dropped);
     if (dropped) this.#steps.drop(dropped.from);
     this.#dirty.noteChange(change, revision, now);
-    if (step) this.#steps.keep(step);
+    for (const step of steps) this.#steps.keep(step);
   }
 
   /** Saves a renewed lease. No revision: D1 does not hear of it, and so it is never in memory alone. */

@@ -18,17 +18,26 @@ import { LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
 import { checkRequest } from "../ledger/check-request.ts";
 import { decide } from "../ledger/decide.ts";
-import type { ClaimRequest, Op, Replies, Request } from "../ledger/requests.ts";
+import type { Ended } from "../ledger/events.ts";
+import { completeWith } from "../ledger/events.ts";
+import type { ClaimRequest, Decision, Op, Replies, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
 import { lapse, unknownRun } from "../ledger/runs.ts";
 import { changeOutOfScope, outOfScope } from "../ledger/scope.ts";
 import type { Change, EventState, KeptManifest, StepState } from "../ledger/state.ts";
-import { checkMessage } from "../stores/coordinated/check-message.ts";
-import type { AckPolicy, CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
+import { checkCompletion, checkMessage } from "../stores/coordinated/check-message.ts";
+import type {
+  AckPolicy,
+  CompletionMessage,
+  CoordinatorReads,
+  Envelope,
+  WireMessage,
+} from "../stores/coordinated/wire.ts";
 import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { StaleSliceError } from "../stores/d1/database.ts";
-import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import { HeldCompletions } from "../stores/held-completions.ts";
+import type { Answers, AwaitedState, CountedRun, StepPage } from "../stores/journal.ts";
 import { lostLease } from "../stores/journal.ts";
 import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
 import { eventTopic, LEASE_TOPIC, Waiters } from "../stores/waiters.ts";
@@ -77,6 +86,13 @@ const MAX_ROUNDS = 3;
 /** About 4 MB. */
 const CHUNKS_AN_ANSWER = 4;
 
+/** A completion that is held until its event comes. */
+interface Completion extends CompletionMessage {
+  readonly scope: string | undefined;
+  /** `recorded`: what whoever holds it has to wait for. */
+  outcome?: { readonly decision: Decision<"complete">; readonly recorded?: Promise<void> | undefined };
+}
+
 export class CoordinatedRun implements CoordinatorReads {
   readonly #input: CoordinatedRunInput;
   readonly #cache: RunCache;
@@ -84,6 +100,7 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #recorder: Recorder;
   readonly #readiness: Readiness;
   readonly #waiters = new Waiters();
+  readonly #completions = new HeldCompletions<Completion>();
   readonly #gathering: Gathering;
 
   constructor(input: CoordinatedRunInput) {
@@ -162,10 +179,19 @@ export class CoordinatedRun implements CoordinatorReads {
     });
   }
 
-  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>> {
-    return this.#read(scope, async () => {
-      const look = () => (this.#sees(scope) ? (this.#cache.event(key) ?? undefined) : undefined);
-      return (await this.#held(eventTopic(key), timeoutMs, look)) ?? null;
+  waitForEvent(
+    key: string,
+    timeoutMs: number,
+    scope?: string,
+    completion?: CompletionMessage,
+  ): Promise<Envelope<AwaitedState | null>> {
+    const look = () => (this.#sees(scope) ? (this.#cache.event(key) ?? undefined) : undefined);
+    const event = () => this.#held(eventTopic(key), timeoutMs, look);
+    if (completion === undefined) return this.#read(scope, async () => (await event()) ?? null);
+    return this.#envelope(scope, async () => {
+      checkCompletion(completion, this.#input.runId, this.#now());
+      await this.#readyToRead();
+      return this.#completeWithEvent(key, { ...completion, scope }, event);
     });
   }
 
@@ -246,6 +272,34 @@ export class CoordinatedRun implements CoordinatorReads {
     }
   }
 
+  /** Completes a step with an event: in the block that accepts it, or now, where it is there. */
+  async #completeWithEvent(
+    key: string,
+    held: Completion,
+    wait: () => Promise<EventState | undefined>,
+  ): Promise<Envelope<AwaitedState | null>> {
+    const { request, ack, scope } = held;
+    const event = await this.#completions.during(key, held, wait);
+    if (event === undefined) {
+      this.#saveUntold();
+      return { ok: true, value: null };
+    }
+    const answer = held.outcome
+      ? await this.#completed(held.outcome)
+      : await this.#submitWhole({ ...request, result: event.payload }, ack, scope);
+    if (!answer.ok) return answer;
+    return { ok: true, value: { ...event, completed: answer.value as Answers["complete"] } };
+  }
+
+  async #completed({
+    decision,
+    recorded,
+  }: NonNullable<Completion["outcome"]>): Promise<Envelope<Answers[Op]>> {
+    if (!decision.ok) return decision;
+    await recorded;
+    return { ok: true, value: answerOf(this.#cache, "complete", decision.reply) };
+  }
+
   /**
    * `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next.
    */
@@ -279,7 +333,8 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#saveUntold();
       return decision;
     }
-    const { change, reply } = decision;
+    const { reply } = decision;
+    const { change, ends } = this.#withCompletions(decision.change, now);
     const waitsForD1 = ack === "record" && isRecorded(request, reply);
     if (change.run && isAssumed) {
       this.#cache.assume(change.run, now);
@@ -302,9 +357,26 @@ export class CoordinatedRun implements CoordinatorReads {
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
     this.#gathering.start();
-    if (waitsForD1) await this.#recorded(this.#cache.revision);
+    const isAwaited = waitsForD1 || ends.some(({ held }) => held.ack === "record");
+    const recorded = isAwaited ? this.#recorded(this.#cache.revision) : undefined;
+    for (const { held, decision: end } of ends)
+      held.outcome = { decision: end, ...(held.ack === "record" && { recorded }) };
+    // Each who waits for it is told by itself.
+    recorded?.catch(() => {});
+    if (waitsForD1) await recorded;
     if (isAssumed) this.#waiters.wakeAll();
     return { ok: true, value };
+  }
+
+  /** With the steps that end with the event. */
+  #withCompletions(change: Change, now: number): { change: Change; ends: Ended<Completion>[] } {
+    const { event } = change;
+    if (event === undefined) return { change, ends: [] };
+    const { run } = this.#cache;
+    const held = this.#completions.of(event.key).filter(({ scope }) => outOfScope(run, scope) === null);
+    const standing = { run, step: (stepIndex: number) => this.#cache.step(stepIndex) };
+    const { ends, change: ended } = completeWith(event, standing, held, now);
+    return { change: { ...change, ...ended }, ends };
   }
 
   /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */

@@ -65,9 +65,9 @@ export class DirtyRows implements HeldRows {
     this.#events.set(key, revision);
   }
 
-  noteChange({ run, step, event }: Change, revision: number, now: number): void {
+  noteChange({ run, step, steps = [], event }: Change, revision: number, now: number): void {
     if (run) this.noteRun(revision, now);
-    if (step) this.noteStep(step.stepIndex, revision);
+    for (const { stepIndex } of step ? [step, ...steps] : steps) this.noteStep(stepIndex, revision);
     if (event) this.noteEvent(event.key, revision);
   }
 

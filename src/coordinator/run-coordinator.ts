@@ -13,9 +13,14 @@ import { checkInteger } from "../contract/limits.ts";
 import { sha256Hex } from "../identity.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
-import type { CoordinatorReads, Envelope, WireMessage } from "../stores/coordinated/wire.ts";
+import type {
+  CompletionMessage,
+  CoordinatorReads,
+  Envelope,
+  WireMessage,
+} from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
-import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import type { Answers, AwaitedState, CountedRun, StepPage } from "../stores/journal.ts";
 import type { CoordinatorTimes } from "./coordinated-run.ts";
 import { withCoarseTimers } from "./coarse-timers.ts";
 import { CoordinatedRun } from "./coordinated-run.ts";
@@ -106,8 +111,13 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     return this.#run.readManifest(scope);
   }
 
-  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>> {
-    return this.#run.waitForEvent(key, timeoutMs, scope);
+  waitForEvent(
+    key: string,
+    timeoutMs: number,
+    scope?: string,
+    completion?: CompletionMessage,
+  ): Promise<Envelope<AwaitedState | null>> {
+    return this.#run.waitForEvent(key, timeoutMs, scope, completion);
   }
 
   watchLease(

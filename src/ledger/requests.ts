@@ -76,6 +76,9 @@ export interface CompleteRequest extends EndStepRequest {
   readonly result: Body;
 }
 
+/** A completion whose result is the payload of an event that somebody waits for. */
+export type EventCompletion = Omit<CompleteRequest, "result">;
+
 export interface FailRequest extends EndStepRequest {
   readonly op: "fail";
   readonly error: string;

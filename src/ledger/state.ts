@@ -115,6 +115,8 @@ export interface Change {
   /** Steps from this position on are deleted. */
   readonly dropFrom?: number;
   readonly step?: StepState;
+  /** Further steps: those that end with the event. Only a journal that holds waits is given any. */
+  readonly steps?: readonly StepState[];
   readonly event?: EventState;
 }
 

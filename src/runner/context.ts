@@ -17,7 +17,7 @@ import { checkInterruption, interruptible } from "./interruptions.ts";
 import { assertOutsideSteps, assertOwnContext, insideStep, nthEmitInside } from "./nesting.ts";
 import type { StepPlan } from "./replay.ts";
 import { stepInfo } from "./step-info.ts";
-import { StepRunner } from "./step-runner.ts";
+import { Completed, StepRunner } from "./step-runner.ts";
 import { withTimeout } from "./timeout.ts";
 import type {
   AwaitEventOptions,
@@ -136,11 +136,15 @@ export class RunContext implements DurableContext {
       };
       const signal = this.#branch.halted;
       return this.#answer<T>(plan, {
-        run: (begun) => {
+        run: async (begun) => {
           const deadline = deadlineOf(begun, timeoutMs, this.#attempt.clock.now());
           const until = begun.deadlineAt ?? new Date(deadline).toISOString();
-          return waitForEvent<T>(this.#attempt, { key, deadline, until, pollMs, signal });
+          const { runId: _runId, ...step } = this.#attempt.ending(begun);
+          const wait = { key, deadline, until, pollMs, signal, step };
+          const event = await waitForEvent(this.#attempt, wait);
+          return event.step ? new Completed(event.step) : (event.payload as T);
         },
+        mayBeCompleted: true,
       });
     });
   }
@@ -191,7 +195,7 @@ export class RunContext implements DurableContext {
 
   #answer<T>(
     plan: StepPlan,
-    work: Parameters<StepRunner["answer"]>[2] & { run(begun: StepRecord): Promise<T> },
+    work: Parameters<StepRunner["answer"]>[2] & { run(begun: StepRecord): Promise<T | Completed> },
   ) {
     this.#attempt.replay.assertNoBranches(plan);
     return this.#steps.answer<T>(this.#branch, plan, work);

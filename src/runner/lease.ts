@@ -142,9 +142,9 @@ export class Lease {
   }
 
   /** The same for a mutation under the fence: that it is taken says that the run is held. */
-  async commit<T>(call: () => Promise<T>): Promise<T> {
+  async commit<T>(call: () => Promise<T>, isTaken: (value: T) => boolean = () => true): Promise<T> {
     const value = await this.offer(call);
-    this.#confirmedAt = this.#input.clock.now();
+    if (isTaken(value)) this.#confirmedAt = this.#input.clock.now();
     return value;
   }
 

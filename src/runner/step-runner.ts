@@ -25,8 +25,19 @@ import { unlessAborted } from "../contract/clock.ts";
 import type { StepPlan } from "./replay.ts";
 import { type RetryFunction, type RetryPolicy, isUsedUp, retryDelayMs } from "./retries.ts";
 
+/** What work comes to whose result the store has recorded along with what the work waited for. */
+export class Completed {
+  readonly step: StepRecord;
+
+  constructor(step: StepRecord) {
+    this.step = step;
+  }
+}
+
 export interface StepWork<T> {
-  run(begun: StepRecord): Promise<T>;
+  run(begun: StepRecord): Promise<T | Completed>;
+  /** Whether the store may complete the step by itself, so that a failure may come too late. */
+  readonly mayBeCompleted?: boolean;
   readonly retries?: RetryPolicy | RetryFunction | undefined;
   /** Whether what became of an interrupted attempt is still not known. */
   readonly isInDoubt?: () => boolean;
@@ -125,13 +136,14 @@ export class StepRunner {
     // A plain store does not count.
     for (let [step, tries] = [first, 1]; ; tries += 1) {
       replay.visit(step);
-      let text: string;
+      let end: string | Completed;
       if (!step.inDoubt && isUsedUp(work.retries, step.tries ?? tries)) {
         return this.#fail(branch, step, interrupted(step), work);
       }
       try {
         const value = await branch.unlessAbandoned(() => work.run(step));
-        text = toJsonText(`the result of step ${plan.stepIndex} ("${plan.intent}")`, value);
+        const what = `the result of step ${plan.stepIndex} ("${plan.intent}")`;
+        end = value instanceof Completed ? value : toJsonText(what, value);
       } catch (error) {
         const [failure, delayMs] = this.#judge(branch, work, error, step.tries ?? tries);
         if (delayMs === undefined) return this.#fail(branch, step, failure, work);
@@ -139,7 +151,8 @@ export class StepRunner {
         if (step.status === "running") continue;
         return this.#answered<T>(branch, plan, step);
       }
-      return this.#complete<T>(branch, step, text, work);
+      if (end instanceof Completed) return this.#answered<T>(branch, plan, end.step);
+      return this.#complete<T>(branch, step, end, work);
     }
   }
 
@@ -190,23 +203,33 @@ export class StepRunner {
   }
 
   /** Records the failure as well as it can, and throws it as it is (R27). */
-  async #fail<T>(branch: Branch, begun: StepRecord, error: unknown, work: StepWork<T>): Promise<never> {
+  async #fail<T>(branch: Branch, begun: StepRecord, error: unknown, work: StepWork<T>): Promise<T> {
     const { store, lease, replay } = this.#attempt;
     const { aborted: halted, reason } = branch.halted;
     // A wait that was ended by what the task cannot see has not failed: it goes on when the run does.
     const isCutShort = halted && error === reason && !branch.signal.aborted;
     if (lease.lostError === undefined && !isCutShort) {
       const failure = this.#failure(begun, error, work);
-      await lease
+      const refusal = await lease
         .tell(() => store.failStep(failure))
-        .then(
-          (failed) => replay.visit(failed),
-          () => {},
-        );
+        .then((failed) => replay.visit(failed), codeOf);
+      if (work.mayBeCompleted && refusal === "step_not_running") {
+        const standing = await this.#completedMeanwhile(begun);
+        if (standing) return copyOf(standing.result) as T;
+      }
       // Also when the store did not say so: it may well have recorded it.
       branch.sawFailure(begun.stepIndex);
     }
     throw error;
+  }
+
+  /** The step, if its store has completed it before its failure came. */
+  async #completedMeanwhile({ runId, stepIndex }: StepRecord): Promise<StepRecord | undefined> {
+    const { store, lease, replay } = this.#attempt;
+    const step = await lease.offer(() => store.loadStep(runId, stepIndex));
+    if (step?.status !== "completed") return undefined;
+    replay.visit(step);
+    return step;
   }
 
   #failure<T>(begun: StepRecord, error: unknown, { isInDoubt }: StepWork<T>) {

@@ -1,11 +1,11 @@
 /**
- * Waiting, for an event or for a time (R24, R33).
+ * Waiting, for an event or for a time (R24, R33, 0028).
  *
- * The deadline is the record's. A store that can tell of an event is asked to, in slices, since a held call may be lost;
- * any other is asked again and again.
+ * The deadline is the record's. A store that can tell of an event is asked to, in slices, since a held call may be lost,
+ * and is told which step ends with it; any other is asked again and again.
  */
 import { DurableAwaitEventTimeoutError } from "../contract/errors.ts";
-import type { EventRecord, StepRecord } from "../contract/types.ts";
+import type { AwaitedEvent, StepRecord, WaitForEventInput } from "../contract/types.ts";
 import type { Attempt } from "./attempt.ts";
 import { unlessAborted } from "../contract/clock.ts";
 import { delay } from "./step-runner.ts";
@@ -20,10 +20,12 @@ interface EventWait {
   readonly until: string;
   readonly pollMs: number;
   readonly signal: AbortSignal;
+  /** The step that waits. */
+  readonly step: NonNullable<WaitForEventInput["step"]>;
 }
 
-/** Resolves to the payload. Rejects with `await_event_timeout` when there is none at the deadline. */
-export async function waitForEvent<T>(attempt: Attempt, wait: EventWait): Promise<T> {
+/** Resolves to the event. Rejects with `await_event_timeout` when there is none at the deadline. */
+export async function waitForEvent(attempt: Attempt, wait: EventWait): Promise<AwaitedEvent> {
   const { runId, store, lease, clock } = attempt;
   const { key, deadline, pollMs, signal } = wait;
   const isPushed = store.waitForEvent !== undefined;
@@ -31,11 +33,11 @@ export async function waitForEvent<T>(attempt: Attempt, wait: EventWait): Promis
     signal.throwIfAborted();
     const askedAt = clock.now();
     const left = deadline - askedAt;
-    const event =
+    const event: AwaitedEvent | undefined =
       isPushed && left > 0
         ? await slice(attempt, wait)
         : await lease.offer(() => store.loadEvent(runId, key));
-    if (event) return event.payload as T;
+    if (event) return event;
     if (left <= 0) {
       throw new DurableAwaitEventTimeoutError(`no event "${key}" came to run "${runId}" by ${wait.until}.`);
     }
@@ -46,9 +48,12 @@ export async function waitForEvent<T>(attempt: Attempt, wait: EventWait): Promis
 }
 
 /** One held call. Its time is up by this clock too: the store's may go otherwise. */
-function slice(attempt: Attempt, { key, deadline, signal }: EventWait): Promise<EventRecord | undefined> {
+function slice(
+  attempt: Attempt,
+  { key, deadline, signal, step }: EventWait,
+): Promise<AwaitedEvent | undefined> {
   const { runId, store, lease, clock } = attempt;
-  const call = async (): Promise<EventRecord | undefined> => {
+  const call = async (): Promise<AwaitedEvent | undefined> => {
     if (signal.aborted) return undefined;
     const timeoutMs = Math.min(SLICE_MS, Math.max(0, Math.floor(deadline - clock.now())));
     const over = new AbortController();
@@ -59,7 +64,10 @@ function slice(attempt: Attempt, { key, deadline, signal }: EventWait): Promise<
       () => undefined,
     );
     try {
-      return await Promise.race([store.waitForEvent?.({ runId, key, timeoutMs, signal: given }), timeUp]);
+      return await Promise.race([
+        store.waitForEvent?.({ runId, key, timeoutMs, signal: given, step }),
+        timeUp,
+      ]);
     } catch (error) {
       // Nobody waits any more, and the reason, which a store may reject with, is not to be taken for its answer.
       if (signal.aborted) return undefined;
@@ -68,7 +76,8 @@ function slice(attempt: Attempt, { key, deadline, signal }: EventWait): Promise<
       over.abort(new Error("answered"));
     }
   };
-  return unlessAborted(signal, lease.offer(call));
+  const isCompleted = (event: AwaitedEvent | undefined): boolean => event?.step !== undefined;
+  return unlessAborted(signal, lease.commit(call, isCompleted));
 }
 
 /** Resolves at the step's deadline. */

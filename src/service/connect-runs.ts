@@ -78,8 +78,8 @@ function coordinatorsBehind(sessions: Sessions): CoordinatorNamespaceLike {
       readSteps: (from) => sessions.call((session) => session.readSteps(runId, from)),
       readEvent: (key) => sessions.call((session) => session.readEvent(runId, key)),
       readManifest: () => sessions.call((session) => session.readManifest(runId)),
-      waitForEvent: (key, timeoutMs) =>
-        sessions.call((session) => session.waitForEvent(runId, key, timeoutMs)),
+      waitForEvent: (key, timeoutMs, _scope, completion) =>
+        sessions.call((session) => session.waitForEvent(runId, key, timeoutMs, completion)),
       watchLease: (fence, timeoutMs) =>
         sessions.call((session) => session.watchLease(runId, fence, timeoutMs)),
       lag: () => sessions.call((session) => session.lag(runId)),

@@ -15,9 +15,10 @@ import { RunHistory } from "../history/run-history.ts";
 import type { RunHistoryReads } from "../history/types.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
-import { checkMessage } from "../stores/coordinated/check-message.ts";
+import { checkCompletion, checkMessage } from "../stores/coordinated/check-message.ts";
 import { classifyFault, isOutOfSubrequests } from "../stores/coordinated/retry.ts";
 import type {
+  CompletionMessage,
   CoordinatorLike,
   CoordinatorNamespaceLike,
   Envelope,
@@ -25,7 +26,7 @@ import type {
 } from "../stores/coordinated/wire.ts";
 import { SCOPED_WIRE_VERSION, WIRE_VERSION } from "../stores/coordinated/wire.ts";
 import type { D1ReplicatedLike } from "../stores/d1/database.ts";
-import type { Answers, CountedRun, StepPage } from "../stores/journal.ts";
+import type { Answers, AwaitedState, CountedRun, StepPage } from "../stores/journal.ts";
 import { checkWaitForEvent, checkWatchLease } from "../stores/to-request.ts";
 import type { Grant } from "./props.ts";
 import { grantOf } from "./props.ts";
@@ -55,8 +56,7 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     return this.#answer(async (grant) => {
       checkMessage(message);
       const { op, runId } = message.request;
-      if (grant.access === "read")
-        throw new DurableForbiddenError(`this binding is for reading: ${op} is not allowed`);
+      if (grant.access === "read") throw readOnly(op);
       return this.#ask(runId, grant, (coordinator) => coordinator.submit(withScope(message, grant)));
     });
   }
@@ -90,10 +90,22 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     return this.#read(runId, (coordinator, scope) => coordinator.readManifest(scope));
   }
 
-  waitForEvent(runId: string, key: string, timeoutMs: number): Promise<Envelope<EventState | null>> {
-    return this.#read(runId, (coordinator, scope) => {
+  waitForEvent(
+    runId: string,
+    key: string,
+    timeoutMs: number,
+    completion?: CompletionMessage,
+  ): Promise<Envelope<AwaitedState | null>> {
+    return this.#answer((grant) => {
       checkWaitForEvent({ runId, key, timeoutMs });
-      return coordinator.waitForEvent(key, timeoutMs, scope);
+      if (completion !== undefined) {
+        checkCompletion(completion, runId, Date.now());
+        if (grant.access === "read") throw readOnly("complete");
+      }
+      const scope = grant.projectId;
+      return this.#ask(runId, grant, (coordinator) =>
+        coordinator.waitForEvent(key, timeoutMs, scope, completion),
+      );
     });
   }
 
@@ -173,6 +185,10 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
       return { ok: false, error: { code: "store_unavailable", message }, fault };
     }
   }
+}
+
+function readOnly(op: Op): Error {
+  return new DurableForbiddenError(`this binding is for reading: ${op} is not allowed`);
 }
 
 /** More than the largest body has. */

@@ -34,7 +34,12 @@ type ByRun<F> = F extends (...args: infer A) => infer R
   ? (runId: string, ...args: WithoutScope<A>) => R
   : never;
 
-type WithoutScope<A extends unknown[]> = Required<A> extends [...infer Rest, string] ? Rest : never;
+type WithoutScope<A extends unknown[]> =
+  Required<A> extends [...infer Rest, string]
+    ? Rest
+    : Required<A> extends [...infer Rest, string, infer Last extends object]
+      ? [...Rest, Last?]
+      : never;
 
 export type HistoryRead = keyof RunHistoryReads;
 

@@ -30,6 +30,11 @@ export interface Answers extends Omit<Replies, "claim" | "end" | RunOp> {
   seal: CountedRun;
 }
 
+/** An event that was waited for, and what became of the step that was to be completed with it. */
+export interface AwaitedState extends EventState {
+  readonly completed?: Answers["complete"];
+}
+
 /** Requests that are answered with the run, and no more. */
 type RunOp = "suspend" | "cancel" | "restart" | "fork" | "seal";
 

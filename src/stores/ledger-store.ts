@@ -7,6 +7,7 @@
 import { errorFromData } from "../contract/errors.ts";
 import { checkInteger, checkRunId, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
 import type {
+  AwaitedEvent,
   BeginStepInput,
   ClaimedRunRecord,
   CompleteStepInput,
@@ -192,10 +193,21 @@ export abstract class LedgerStore implements DurableRunStore {
     return { isCaught: caught.some((one) => one.stepIndex === stepIndex), readAt };
   }
 
-  /** `null`: there is none. */
-  protected async eventRecord(runId: string, event: EventState | null): Promise<EventRecord | undefined> {
+  /** `null`: there is none. `completed`: what became of the step that was to be completed with it. */
+  protected async eventRecord(
+    runId: string,
+    event: EventState | null,
+    completed?: Answers["complete"],
+  ): Promise<AwaitedEvent | undefined> {
     if (event === null) return undefined;
-    return toEventRecord(runId, event, await this.#text(runId, event.payload));
+    const payload = await this.#text(runId, event.payload);
+    const record = toEventRecord(runId, event, payload);
+    if (completed === undefined) return record;
+    const { step, accepted } = completed;
+    return {
+      ...record,
+      step: accepted ? toStepRecord(runId, step, payload) : await this.#stepRecord(runId, step),
+    };
   }
 
   async #submit<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {

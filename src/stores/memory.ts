@@ -4,24 +4,28 @@
  */
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
+import { errorFromData } from "../contract/errors.ts";
 import type {
-  EventRecord,
+  AwaitedEvent,
   RunRecord,
   RunStatus,
   WaitForEventInput,
   WatchLeaseInput,
 } from "../contract/types.ts";
 import { decide } from "../ledger/decide.ts";
-import type { Op, RequestOf } from "../ledger/requests.ts";
+import { completeWith } from "../ledger/events.ts";
+import type { Decision, EventCompletion, Op, RequestOf } from "../ledger/requests.ts";
 import type { Change, EventState, KeptManifest, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { Counted } from "./answer.ts";
 import { answer } from "./answer.ts";
-import type { Answer, CountedRun, Journal, StepPage } from "./journal.ts";
+import type { HeldCompletion } from "./held-completions.ts";
+import { HeldCompletions } from "./held-completions.ts";
+import type { Answer, AwaitedState, CountedRun, Journal, StepPage } from "./journal.ts";
 import { deleteFrom, lostLease, subjectOf } from "./journal.ts";
 import type { BeginOptions } from "./ledger-store.ts";
 import { LedgerStore } from "./ledger-store.ts";
 import { toRunRecord } from "./records.ts";
-import { checkWaitForEvent, checkWatchLease } from "./to-request.ts";
+import { checkWaitForEvent, checkWatchLease, eventCompletion } from "./to-request.ts";
 import { eventTopic, LEASE_TOPIC, Waiters } from "./waiters.ts";
 
 export interface InMemoryStoreOptions extends BeginOptions {
@@ -40,9 +44,11 @@ export class InMemoryDurableRunStore extends LedgerStore {
     this.now = () => clock.now();
   }
 
-  async waitForEvent(input: WaitForEventInput): Promise<EventRecord | undefined> {
+  async waitForEvent(input: WaitForEventInput): Promise<AwaitedEvent | undefined> {
     checkWaitForEvent(input);
-    return this.eventRecord(input.runId, await this.#memory.waitForEvent(input));
+    const completion = eventCompletion(input);
+    const event = await this.#memory.waitForEvent(input, completion, () => Math.floor(this.now()));
+    return this.eventRecord(input.runId, event, event?.completed);
   }
 
   async watchLease(input: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
@@ -69,7 +75,10 @@ interface Kept {
   readonly steps: Map<number, StepState>;
   readonly events: Map<string, EventState>;
   readonly waiters: Waiters;
+  readonly completions: HeldCompletions<Completion>;
 }
+
+type Completion = HeldCompletion<Decision<"complete">>;
 
 class MemoryJournal implements Journal {
   readonly #kept = new Map<string, Kept>();
@@ -79,10 +88,23 @@ class MemoryJournal implements Journal {
     this.#clock = clock;
   }
 
-  async waitForEvent({ runId, key, timeoutMs, signal }: WaitForEventInput): Promise<EventState | null> {
-    const { events, waiters } = this.#of(runId);
+  async waitForEvent(
+    { runId, key, timeoutMs, signal }: WaitForEventInput,
+    request: EventCompletion | null,
+    now: () => number,
+  ): Promise<AwaitedState | null> {
+    const { events, waiters, completions } = this.#of(runId);
     const limit = { clock: this.#clock, timeoutMs, signal };
-    return (await waiters.until(eventTopic(key), limit, () => events.get(key))) ?? null;
+    const found = () => waiters.until(eventTopic(key), limit, () => events.get(key));
+    if (request === null) return (await found()) ?? null;
+    const held: Completion = { request };
+    const event = await completions.during(key, held, found);
+    if (event === undefined) return null;
+    const { outcome } = held;
+    const decided = outcome && (await answer("complete", outcome, () => this.#count(runId)));
+    const ended = decided ?? (await this.submit<"complete">({ ...request, result: event.payload }, now));
+    if (!ended.ok) throw errorFromData(ended.error);
+    return { ...event, completed: ended.value };
   }
 
   async watchLease({
@@ -105,8 +127,9 @@ class MemoryJournal implements Journal {
       step: (stepIndex !== undefined && kept?.steps.get(stepIndex)) || null,
       event: (key !== undefined && kept?.events.get(key)) || null,
     };
-    const decision = decide<O>(slice, request, now());
-    if (decision.ok) this.#keep(request.runId, decision.change);
+    const at = now();
+    const decision = decide<O>(slice, request, at);
+    if (decision.ok) this.#keep(request.runId, this.#withCompletions(kept, decision.change, at));
     return answer(request.op as O, decision, () => this.#count(request.runId));
   }
 
@@ -147,13 +170,23 @@ class MemoryJournal implements Journal {
     if (kept?.run?.leaseExpiresAt) kept.run = { ...kept.run, leaseExpiresAt: now };
   }
 
+  /** With the steps that end with the event. */
+  #withCompletions(kept: Kept | undefined, change: Change, now: number): Change {
+    if (kept === undefined || change.event === undefined) return change;
+    const held = kept.completions.of(change.event.key);
+    const standing = { run: kept.run, step: (at: number) => kept.steps.get(at) ?? null };
+    const { ends, change: more } = completeWith(change.event, standing, held, now);
+    for (const end of ends) end.held.outcome = end.decision;
+    return { ...change, ...more };
+  }
+
   #keep(runId: string, change: Change): void {
-    const { run, step, event, dropFrom } = change;
+    const { run, step, steps = [], event, dropFrom } = change;
     if (!run && !step && !event) return;
     const kept = this.#of(runId);
     if (dropFrom !== undefined) deleteFrom(kept.steps, dropFrom);
     if (run) kept.run = run;
-    if (step) kept.steps.set(step.stepIndex, step);
+    for (const one of step ? [step, ...steps] : steps) kept.steps.set(one.stepIndex, one);
     if (event) kept.events.set(event.key, event);
     if (run) kept.waiters.wake(LEASE_TOPIC);
     if (event) kept.waiters.wake(eventTopic(event.key));
@@ -162,7 +195,8 @@ class MemoryJournal implements Journal {
   #of(runId: string): Kept {
     let kept = this.#kept.get(runId);
     if (kept === undefined) {
-      kept = { run: null, steps: new Map(), events: new Map(), waiters: new Waiters() };
+      const [steps, events, waiters] = [new Map(), new Map(), new Waiters()];
+      kept = { run: null, steps, events, waiters, completions: new HeldCompletions() };
       this.#kept.set(runId, kept);
     }
     return kept;

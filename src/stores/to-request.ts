@@ -45,6 +45,7 @@ import type {
   CompleteRequest,
   EmitRequest,
   EndRequest,
+  EventCompletion,
   FailRequest,
   RenewRequest,
   ResolveRequest,
@@ -210,6 +211,13 @@ export function checkWaitForEvent(input: WaitForEventInput): void {
   checkInteger("timeoutMs", input.timeoutMs, 0, LIMITS.holdMs);
 }
 
+/** `null`: the caller names no step. */
+export function eventCompletion({ runId, step }: WaitForEventInput): EventCompletion | null {
+  if (step === undefined) return null;
+  checkObject("step", step);
+  return { op: "complete", ...endStepFields({ ...step, runId }) };
+}
+
 export function checkWatchLease(input: WatchLeaseInput): void {
   checkRunId(input.runId);
   checkInteger("fence", input.fence, 0, Number.MAX_SAFE_INTEGER);
@@ -264,7 +272,9 @@ function tagsText(tags: Record<string, string>): string {
   return toJsonText("manifest.tags", tags);
 }
 
-function endStepFields(input: CompleteStepInput | FailStepInput): Omit<CompleteRequest, "op" | "result"> {
+function endStepFields(
+  input: Omit<CompleteStepInput, "result"> | FailStepInput,
+): Omit<CompleteRequest, "op" | "result"> {
   checkRunId(input.runId);
   checkStepIndex(input.stepIndex);
   if (input.attempt !== undefined) checkInteger("attempt", input.attempt, 0, Number.MAX_SAFE_INTEGER);

@@ -25,6 +25,7 @@ import { describeSteps } from "./conformance/steps.ts";
 import { describeTasks } from "./conformance/tasks.ts";
 import { Suite } from "./conformance/suite.ts";
 import { describeSuspensions } from "./conformance/suspensions.ts";
+import { describeEndedWaits } from "./conformance/ended-waits.ts";
 import { describeWaits } from "./conformance/waits.ts";
 import { describeWatches } from "./conformance/watches.ts";
 import type { StoreHarness, SuiteOptions } from "./harness.ts";
@@ -57,6 +58,7 @@ export function describeRunStore(name: string, { newStore, skip = {} }: SuiteOpt
     describeResolutions(suite);
     describeSuspensions(suite);
     describeWaits(suite);
+    describeEndedWaits(suite);
     describeWatches(suite);
     describeCancels(suite);
     describeRestarts(suite);

@@ -2,7 +2,7 @@
  * A worker that dies at a chosen store call: the call is not made, or its answer is lost, and nothing is heard of the
  * worker from then on, heartbeats included.
  */
-import type { DurableRunStore } from "../contract/types.ts";
+import type { AwaitedEvent, DurableRunStore } from "../contract/types.ts";
 import { inFrontOf } from "./in-front-of.ts";
 
 export interface KillPoint {
@@ -51,6 +51,8 @@ export function killable(inner: DurableRunStore, point?: KillPoint): Killable {
     if (dead) return never;
     const answer = await outcome;
     if (method === "completeStep") acknowledged.add((args[0] as { stepIndex: number }).stepIndex);
+    const { step } = (method === "waitForEvent" && (answer as AwaitedEvent | undefined)) || {};
+    if (step) acknowledged.add(step.stepIndex);
     return answer;
   });
   return {

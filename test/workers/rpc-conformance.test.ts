@@ -19,5 +19,6 @@ describeRunStore("connectRuns, over a binding for the suite's own project,", {
   skip: {
     "accepts and keeps an event for a run that has not begun": UNBEGUN,
     "answers at once with one that is there, to a run that has not begun too": UNBEGUN,
+    "of a run that is not known is refused, though the event is kept": UNBEGUN,
   },
 });

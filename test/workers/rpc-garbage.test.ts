@@ -123,6 +123,20 @@ describe("what is no message", () => {
   });
 });
 
+/** A completion of a step of run "r" with its event, right but for some fields. */
+function completionWith(more: object): object {
+  const request = {
+    op: "complete",
+    runId: "r",
+    requestId: "q",
+    fence: 1,
+    stepIndex: 0,
+    attempt: 1,
+    begun: null,
+  };
+  return { ack: "record", request: { ...request, ...more } };
+}
+
 describe("a read with an argument of another type is refused:", () => {
   test.each<[keyof RunSessionMethods, unknown[], string]>([
     ["readRun", [7], "runId"],
@@ -133,6 +147,17 @@ describe("a read with an argument of another type is refused:", () => {
     ["readEvent", ["r", {}], "key"],
     ["waitForEvent", ["r", "k", "soon"], "timeoutMs"],
     ["waitForEvent", ["r", "k", Number.NaN], "timeoutMs"],
+    ["waitForEvent", ["r", "k", 1, 7], "completion"],
+    ["waitForEvent", ["r", "k", 1, null], "completion"],
+    ["waitForEvent", ["r", "k", 1, {}], "ack"],
+    ["waitForEvent", ["r", "k", 1, { ack: "record" }], "request"],
+    ["waitForEvent", ["r", "k", 1, { ack: "record", request: { op: "end", runId: "r" } }], "op"],
+    ["waitForEvent", ["r", "k", 1, { ack: "record", request: { op: "complete", runId: "q" } }], "runId"],
+    ["waitForEvent", ["r", "k", 1, completionWith({ requestId: 7 })], "requestId"],
+    ["waitForEvent", ["r", "k", 1, completionWith({ fence: "1" })], "fence"],
+    ["waitForEvent", ["r", "k", 1, completionWith({ stepIndex: -1 })], "stepIndex"],
+    ["waitForEvent", ["r", "k", 1, completionWith({ attempt: 0.5 })], "attempt"],
+    ["waitForEvent", ["r", "k", 1, completionWith({ begun: {} })], "begun.requestId"],
     ["watchLease", ["r", "1", 1], "fence"],
     ["watchLease", ["r", 1, 1e18], "timeoutMs"],
     ["readBody", ["r", "x", 0], "ref"],

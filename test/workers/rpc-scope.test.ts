@@ -116,7 +116,7 @@ describe("a binding of one project, and a run of another", () => {
       readStep: [0],
       readSteps: [0],
       readEvent: ["secret"],
-      waitForEvent: ["secret", 10],
+      waitForEvent: ["secret", 10, undefined],
       watchLease: [1, 10],
       readBody: [ref, 0],
     };
@@ -199,6 +199,74 @@ describe("a binding of one project, and a run that does not exist", () => {
       ]);
       expect([mine, theirs].toSorted()).toEqual(["accepted", "forbidden"]);
     }
+  });
+});
+
+describe("a step that is to end with an event", () => {
+  const completionOf = ({ runId, fence }: Target) => ({
+    ack: "record" as const,
+    request: {
+      op: "complete" as const,
+      runId,
+      requestId: newRunId(),
+      fence,
+      stepIndex: 1,
+      attempt: 1,
+      begun: null,
+    },
+  });
+  const stepOf = ({ runId, fence }: Target, key: string, timeoutMs: number) => ({
+    runId,
+    key,
+    timeoutMs,
+    step: { stepIndex: 1, fence, attempt: 1 },
+  });
+  const forbidden = { ok: false, error: { code: "forbidden" } };
+
+  test("ends over a binding, and is answered with it", async () => {
+    const run = await aRunOf(OWN);
+    const own = runsOver(env.RUNS_OF_A);
+    const waiting = own.waitForEvent(stepOf(run, "k", HELD_MS));
+    await own.loadRun(run.runId);
+    await own.emitEvent({ runId: run.runId, key: "k", payload: LARGE });
+    const answer = await waiting;
+    expect(answer?.step?.status).toBe("completed");
+    expect(answer?.step?.result === LARGE).toBe(true);
+    expect(await own.loadStep(run.runId, 1)).toEqual(answer?.step);
+  });
+
+  test("of another project is forbidden, whether the event is there or comes, and nothing changes", async () => {
+    const session = sessionOf(env.RUNS_OF_A);
+    expect(await session.waitForEvent(victim.runId, "secret", 10, completionOf(victim))).toMatchObject(
+      forbidden,
+    );
+    expect(await everythingOf(victim)).toEqual(before);
+    const own = runsOver(env.RUNS_OF_A);
+    expect(await refusalOf(() => own.waitForEvent(stepOf(victim, "secret", 10)))).toBe("forbidden");
+    // A run that begins while the call is held turns out to be another's.
+    const unborn = { runId: newRunId(), projectId: FOREIGN, workerId: "worker-1", fence: 1 };
+    const held = session.waitForEvent(unborn.runId, "k", HELD_MS, completionOf(unborn));
+    await wait(50);
+    await ALL.startOrResume(claimOf(unborn));
+    await ALL.beginStep(aStep(unborn.runId, 1, { fence: 1 }));
+    await ALL.emitEvent({ runId: unborn.runId, key: "k", payload: 1 });
+    expect(await held).toMatchObject(forbidden);
+    expect(await ALL.loadStep(unborn.runId, 1)).toMatchObject({ status: "running" });
+  });
+
+  test("is not for a binding that reads, which may wait for the event alone", async () => {
+    const run = await aRunOf(OWN);
+    const reader = sessionOf(env.RUNS_FOR_READING);
+    expect(await reader.waitForEvent(run.runId, "secret", 10, completionOf(run))).toMatchObject(forbidden);
+    expect(await reader.waitForEvent(run.runId, "secret", 10)).toMatchObject({ ok: true });
+    expect(await ALL.loadStep(run.runId, 1)).toMatchObject({ status: "running" });
+  });
+
+  test("is of the run that is asked, and of no other that its request names", async () => {
+    const run = await aRunOf(OWN);
+    const answer = await sessionOf(env.RUNS_OF_A).waitForEvent(run.runId, "secret", 10, completionOf(victim));
+    expect(answer).toMatchObject({ ok: false, error: { code: "invalid_input", field: "runId" } });
+    expect(await everythingOf(victim)).toEqual(before);
   });
 });
 

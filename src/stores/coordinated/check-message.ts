@@ -11,8 +11,9 @@ import {
   checkText,
   LIMITS,
 } from "../../contract/limits.ts";
-import { checkOp } from "../../ledger/check-request.ts";
-import type { WireMessage } from "./wire.ts";
+import { NO_VALUE } from "../../contract/payload.ts";
+import { checkOp, checkRequest } from "../../ledger/check-request.ts";
+import type { CompletionMessage, WireMessage } from "./wire.ts";
 
 /** Throws `invalid_input`, which names the field. The version is for the coordinator to judge. */
 export function checkMessage(message: unknown): asserts message is WireMessage {
@@ -31,4 +32,20 @@ export function checkMessage(message: unknown): asserts message is WireMessage {
   if (body.byteLength <= LIMITS.payloadBytes) return;
   const size = `has ${body.byteLength} bytes; at most ${LIMITS.payloadBytes} are allowed`;
   throw new DurableInvalidInputError("body", size);
+}
+
+/** The same of what is to be completed with an event, with all that its request says. `now`: epoch milliseconds. */
+export function checkCompletion(
+  message: unknown,
+  runId: string,
+  now: number,
+): asserts message is CompletionMessage {
+  checkObject("completion", message);
+  const { ack, request } = message as Readonly<Record<string, unknown>>;
+  checkOneOf("ack", ack, ["record", "coordinator"]);
+  checkObject("request", request);
+  const { op, runId: ofRun } = request as Readonly<Record<string, unknown>>;
+  checkOneOf("op", op, ["complete"]);
+  if (ofRun !== runId) throw new DurableInvalidInputError("runId", "must be that of the run with the event");
+  checkRequest({ ...(request as object), result: { text: NO_VALUE } }, now);
 }

@@ -8,15 +8,22 @@ import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
 import { errorFromData } from "../../contract/errors.ts";
 import { checkRunId } from "../../contract/limits.ts";
-import type { EventRecord, RunStatus, WaitForEventInput, WatchLeaseInput } from "../../contract/types.ts";
-import type { BegunFacts, BeginRequest, Op, Request, RequestOf } from "../../ledger/requests.ts";
+import type { AwaitedEvent, RunStatus, WaitForEventInput, WatchLeaseInput } from "../../contract/types.ts";
+import type {
+  BegunFacts,
+  BeginRequest,
+  EventCompletion,
+  Op,
+  Request,
+  RequestOf,
+} from "../../ledger/requests.ts";
 import { bodyOf, withBody } from "../../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../../ledger/state.ts";
-import type { Answer, CountedRun, Journal, StepPage } from "../journal.ts";
+import type { Answer, AwaitedState, CountedRun, Journal, StepPage } from "../journal.ts";
 import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import { isInline } from "../sql/bodies.ts";
-import { checkWaitForEvent, checkWatchLease } from "../to-request.ts";
+import { checkWaitForEvent, checkWatchLease, eventCompletion } from "../to-request.ts";
 import type { RetryOptions } from "./retry.ts";
 import { callFresh } from "./retry.ts";
 import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike, Envelope, WireMessage } from "./wire.ts";
@@ -43,9 +50,10 @@ export class CoordinatedDurableRunStore extends LedgerStore {
     if (clock) this.now = () => clock.now();
   }
 
-  async waitForEvent(input: WaitForEventInput): Promise<EventRecord | undefined> {
+  async waitForEvent(input: WaitForEventInput): Promise<AwaitedEvent | undefined> {
     checkWaitForEvent(input);
-    return this.eventRecord(input.runId, await this.#rpc.waitForEvent(input));
+    const event = await this.#rpc.waitForEvent(input, eventCompletion(input));
+    return this.eventRecord(input.runId, event, event?.completed);
   }
 
   async watchLease(input: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
@@ -101,8 +109,20 @@ class RpcJournal implements Journal {
     return this.#read(runId, (coordinator) => coordinator.readManifest());
   }
 
-  waitForEvent({ runId, key, timeoutMs }: WaitForEventInput): Promise<EventState | null> {
-    return this.#read(runId, (coordinator) => coordinator.waitForEvent(key, timeoutMs));
+  async waitForEvent(
+    { runId, key, timeoutMs }: WaitForEventInput,
+    completion: EventCompletion | null,
+  ): Promise<AwaitedState | null> {
+    if (completion === null)
+      return this.#read(runId, (coordinator) => coordinator.waitForEvent(key, timeoutMs));
+    const { ack = "record" } = this.#options;
+    const message = { ack, request: this.#withBegun(completion) };
+    const envelope = await this.#call(runId, (coordinator) =>
+      coordinator.waitForEvent(key, timeoutMs, undefined, message),
+    );
+    if (!envelope.ok || envelope.value?.completed) this.#forgetBegun(completion, envelope);
+    if (!envelope.ok) throw errorFromData(envelope.error);
+    return envelope.value;
   }
 
   watchLease({ runId, fence, timeoutMs }: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
@@ -150,7 +170,7 @@ class RpcJournal implements Journal {
     return { v: WIRE_VERSION, ack, request: emptied, body: new TextEncoder().encode(body.text) };
   }
 
-  #withBegun(request: Request): Request {
+  #withBegun<R extends Request | EventCompletion>(request: R): R {
     if (request.op !== "complete" && request.op !== "fail") return request;
     const begun = this.#begun.get(stepKey(request));
     if (!begun) return request;
@@ -163,9 +183,13 @@ class RpcJournal implements Journal {
       const { step } = answer.value as { step: StepState };
       if (step.status === "running") this.#keepBegun(request, step);
     } else if (request.op === "complete" || request.op === "fail") {
-      // An answer that says nothing of the effect is asked for again, with the same facts.
-      if (answer.ok || answer.error.code !== "store_unavailable") this.#begun.delete(stepKey(request));
+      this.#forgetBegun(request, answer);
     }
+  }
+
+  /** An answer that says nothing of the effect is asked for again, with the same facts. */
+  #forgetBegun(request: EventCompletion | RequestOf<"fail">, answer: Envelope<unknown>): void {
+    if (answer.ok || answer.error.code !== "store_unavailable") this.#begun.delete(stepKey(request));
   }
 
   #keepBegun(request: BeginRequest, { attempts, startedAt, deadlineAt }: StepState): void {

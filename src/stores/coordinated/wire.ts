@@ -7,10 +7,10 @@
  * carries 32 MiB; large bodies come back piece by piece.
  */
 import type { ErrorData } from "../../contract/errors.ts";
-import type { Op, RequestOf } from "../../ledger/requests.ts";
+import type { EventCompletion, Op, RequestOf } from "../../ledger/requests.ts";
 import type { RunStatus } from "../../contract/types.ts";
 import type { EventState, KeptManifest, StepState } from "../../ledger/state.ts";
-import type { Answers, CountedRun, StepPage } from "../journal.ts";
+import type { Answers, AwaitedState, CountedRun, StepPage } from "../journal.ts";
 
 export const WIRE_VERSION = 1;
 
@@ -33,6 +33,12 @@ export interface WireMessage<O extends Op = Op> {
   readonly projectId?: string;
 }
 
+/** A step that is to be completed with the event that a call waits for. What is completed is acknowledged by `ack`. */
+export interface CompletionMessage {
+  readonly ack: AckPolicy;
+  readonly request: EventCompletion;
+}
+
 export type Envelope<T> = (
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly error: ErrorData }
@@ -51,8 +57,16 @@ export interface CoordinatorReads {
   readSteps(from: number, scope?: string): Promise<Envelope<StepPage>>;
   readEvent(key: string, scope?: string): Promise<Envelope<EventState | null>>;
   readManifest(scope?: string): Promise<Envelope<KeptManifest | null>>;
-  /** Held until the event is accepted, or for `timeoutMs`. */
-  waitForEvent(key: string, timeoutMs: number, scope?: string): Promise<Envelope<EventState | null>>;
+  /**
+   * Held until the event is accepted, or for `timeoutMs`. An object from before there were completions leaves
+   * `completion` aside, and answers the event alone.
+   */
+  waitForEvent(
+    key: string,
+    timeoutMs: number,
+    scope?: string,
+    completion?: CompletionMessage,
+  ): Promise<Envelope<AwaitedState | null>>;
   /** Held until the fence no longer holds the run, or for `timeoutMs`. */
   watchLease(
     fence: number,

@@ -96,6 +96,27 @@ export function describeArguments(suite: Suite): void {
       );
     });
 
+    itWith(["waitForEvent", "endsWaits"], "a step that is to end with an event", async (store) => {
+      const { runId, fence } = await withSteps(1);
+      await store.emitEvent({ runId, key: "k", payload: 1 });
+      await store.beginStep(aStep(runId, 1, { fence }));
+      const step = { stepIndex: 1, fence, attempt: 1 };
+      const numbers = [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, "1", null];
+      const values = {
+        stepIndex: [...numbers, undefined, LIMITS.steps],
+        fence: numbers,
+        attempt: numbers,
+        requestId: notText(LIMITS.requestIdBytes).filter((value) => value !== undefined),
+      };
+      await refusesEach(runId, values, (field, value) =>
+        store.waitForEvent({ runId, key: "k", timeoutMs: 0, step: { ...step, [field]: value } }),
+      );
+      await refusesEach(runId, { step: [null, 7, "1", []] }, (field, value) =>
+        store.waitForEvent({ runId, key: "k", timeoutMs: 0, [field]: value }),
+      );
+      expect(await store.loadStep(runId, 1)).toMatchObject({ status: "running" });
+    });
+
     itWith(["watchLease"], "a watch over a lease", async (store) => {
       const { runId, fence } = await withSteps(1);
       const input = { runId, fence, timeoutMs: 0 };

@@ -14,9 +14,10 @@ type OptionalMethod = {
 
 /**
  * What a test needs of the store: optional methods; or "tries", that its records have them, and so that it keeps all
- * that retries, steps in doubt, waits and branches need. A store without is not a wrong one: the test is skipped, and says why.
+ * that retries, steps in doubt, waits and branches need; or "endsWaits", that it completes a step with the event that the
+ * step waits for. A store without is not a wrong one: the test is skipped, and says why.
  */
-export type Need = OptionalMethod | "tries";
+export type Need = OptionalMethod | "tries" | "endsWaits";
 
 /** A store that has the methods. */
 export type StoreWith<N extends Need> = DurableRunStore &
@@ -47,11 +48,14 @@ export class Suite {
   ): void => {
     this.it(title, async (context) => {
       const lacking = needs.find(
-        (need) => need !== "tries" && this.store[need as OptionalMethod] === undefined,
+        (need) =>
+          need !== "tries" && need !== "endsWaits" && this.store[need as OptionalMethod] === undefined,
       );
       if (lacking !== undefined) context.skip(`the store has no ${lacking}`);
       const plain = (needs as readonly Need[]).includes("tries") && !(await this.#keepsTries());
       if (plain) context.skip("the store answers no tries: it is a plain one, and keeps nothing of the kind");
+      const leaves = (needs as readonly Need[]).includes("endsWaits") && !(await this.#endsWaits());
+      if (leaves) context.skip("the store leaves it to its caller to complete a step that waits");
       await body(this.store as StoreWith<N>);
     });
   };
@@ -114,6 +118,14 @@ export class Suite {
       clearInterval(timer);
     }
   };
+
+  async #endsWaits(): Promise<boolean> {
+    const { runId, fence } = await this.claimed();
+    await this.store.beginStep(aStep(runId, 0, { fence }));
+    await this.store.emitEvent({ runId, key: "k", payload: 1 });
+    const input = { runId, key: "k", timeoutMs: 0, step: { stepIndex: 0, fence } };
+    return (await this.store.waitForEvent?.(input))?.step !== undefined;
+  }
 
   async #keepsTries(): Promise<boolean> {
     const { runId, fence } = await this.claimed();
