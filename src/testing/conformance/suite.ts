@@ -7,7 +7,7 @@ import { aRun, aStep } from "../harness.ts";
 
 type TestBody = (context: TestContext) => Promise<void>;
 
-/** The methods that a store may lack. */
+/** The methods that a store may lack, and `beginAfterMs`, which may also be 0. */
 type OptionalMethod = {
   [M in keyof DurableRunStore]-?: Partial<Record<M, never>> extends Pick<DurableRunStore, M> ? M : never;
 }[keyof DurableRunStore];
@@ -46,9 +46,7 @@ export class Suite {
     body: (store: StoreWith<N>) => Promise<void>,
   ): void => {
     this.it(title, async (context) => {
-      const lacking = needs.find(
-        (need) => need !== "tries" && this.store[need as OptionalMethod] === undefined,
-      );
+      const lacking = needs.find((need) => need !== "tries" && !this.store[need as OptionalMethod]);
       if (lacking !== undefined) context.skip(`the store has no ${lacking}`);
       const plain = (needs as readonly Need[]).includes("tries") && !(await this.#keepsTries());
       if (plain) context.skip("the store answers no tries: it is a plain one, and keeps nothing of the kind");
