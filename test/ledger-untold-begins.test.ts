@@ -1,6 +1,6 @@
 /** Begins that nobody was told of when they were: they come with the end of their attempt (R16). */
 import { describe, expect, test } from "vitest";
-import type { BegunFacts } from "../src/ledger/requests.ts";
+import type { BegunFacts, CompleteRequest } from "../src/ledger/requests.ts";
 import {
   beginOf,
   begunOf,
@@ -22,7 +22,8 @@ describe.each([
   ["completion", completeOf, "completed"],
   ["failure", failOf, "failed"],
 ] as const)("a %s that brings its begin", (_what, ending, status) => {
-  const end = (over: Parameters<typeof ending>[0] = {}) => ending({ attempt: 1, begun: untold(), ...over });
+  const end = (over: Partial<Pick<CompleteRequest, "fence" | "attempt" | "begun">> = {}) =>
+    ending({ attempt: 1, begun: untold(), ...over });
 
   test("begins the step as of so long before, by the clock of the store", () => {
     const ledger = claimed();
