@@ -417,6 +417,20 @@ describe("the store is told first", () => {
     expect(paid.calls).toBe(0);
   });
 
+  test("of a step that begins when the lease is over, however short that was: nothing is called", async () => {
+    const world = newWorld();
+    const paid = counted(() => "paid");
+    const task = async (ctx: DurableContext) => {
+      await ctx.step("before", fn);
+      // As when the process was stopped: no timer has been looked at.
+      world.clock.jump(AFTER_MS / 2);
+      return ctx.step("pay", paid);
+    };
+    expect(await rejection(world.run(task, { leaseMs: AFTER_MS / 2 }))).toMatchObject({ code: "lease_lost" });
+    expect(paid.calls).toBe(0);
+    expect(world.store.methods()).toEqual(["startOrResume", "completeStep"]);
+  });
+
   test("by a store that says nothing of late begins, or 0", async () => {
     for (const world of [newWorldWith(), newWorldWith({ beginAfterMs: 0 })]) {
       expect(await begins(world, (ctx) => ctx.step("work", fn))).toEqual(["work"]);

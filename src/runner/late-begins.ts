@@ -44,7 +44,8 @@ export class LateBegins {
   begin(plan: StepPlan): StepRecord | undefined {
     const { runId, lease, clock } = this.#input;
     const isPlain = plan.timeoutMs === undefined && plan.waitFor === undefined && !plan.onInterrupted;
-    if (!isPlain || lease.fence === undefined || !lease.isConfirmedWithin(this.#afterMs)) return undefined;
+    const isHeld = lease.fence !== undefined && lease.isConfirmedWithin(this.#afterMs) && !lease.lostError;
+    if (!isPlain || !isHeld) return undefined;
     const beganAt = clock.now();
     const step = {
       runId,
