@@ -41,6 +41,7 @@ export type {
   FailStepInput,
   ForkRunOptions,
   InterruptionPolicy,
+  LateBegin,
   RenewLeaseInput,
   RequestOptions,
   RestartRunOptions,
@@ -115,6 +116,7 @@ export { D1DurableRunStore } from "./stores/d1/store.ts";
 export type { D1StoreOptions } from "./stores/d1/store.ts";
 export { InMemoryDurableRunStore } from "./stores/memory.ts";
 export type { InMemoryStoreOptions } from "./stores/memory.ts";
+export type { BeginOptions } from "./stores/ledger-store.ts";
 export { eventKeyOf, workflowEventType } from "./workflows/event-type.ts";
 export { runOnWorkflowStep } from "./workflows/run-on-workflow-step.ts";
 export type {

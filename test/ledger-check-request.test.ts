@@ -68,6 +68,13 @@ describe("a request", () => {
     expect(fieldOf(request)).toBeUndefined();
   });
 
+  test("may tell of a begin that nobody was told of when it was", () => {
+    for (const request of [completeOf, failOf]) {
+      const untold = begunOf({ startedAt: null, elapsedMs: LIMITS.timeoutMs });
+      expect(fieldOf(request({ begun: untold }))).toBeUndefined();
+    }
+  });
+
   test("may have fields that a later version has brought", () => {
     for (const request of Object.values(VALID)) expect(fieldOf({ ...request, later: {} })).toBeUndefined();
   });
@@ -118,6 +125,12 @@ describe("a request", () => {
     ["complete", "result", { text: `"${"x".repeat(LIMITS.payloadBytes)}"` }],
     ["complete", "begun.startedAt", -9.2e18],
     ["complete", "begun.startedAt", NOW + 86_400_001],
+    ["complete", "begun.startedAt", undefined],
+    ["complete", "begun.elapsedMs", undefined],
+    ["complete", "begun.elapsedMs", null],
+    ["complete", "begun.elapsedMs", -1],
+    ["complete", "begun.elapsedMs", 0.5],
+    ["fail", "begun.elapsedMs", LIMITS.timeoutMs + 1],
     ["complete", "begun.deadlineAt", 8.64e15 + 2],
     ["fail", "error", '{"message":1}'],
     ["fail", "error", '{"message":"no","cause":[]}'],

@@ -119,6 +119,17 @@ describe("an attempt", () => {
     });
   });
 
+  test("that came late began in the lifetime of its run, and no later than it ended", () => {
+    always(({ request, decision, before }) => {
+      if (!decision.ok || (request.op !== "complete" && request.op !== "fail")) return;
+      const { step } = decision.change;
+      if (!step || request.begun?.startedAt !== null) return;
+      if (step.attempts === before.steps.get(step.stepIndex)?.attempts) return;
+      expect(step.startedAt).toBeGreaterThanOrEqual(before.run?.createdAt ?? Infinity);
+      expect(step.startedAt).toBeLessThanOrEqual(step.completedAt ?? -Infinity);
+    });
+  });
+
   test("repeats its begin without counting, until another request of its step stands (R20)", () => {
     always(({ request, decision, before }) => {
       if (request.op !== "begin" || !decision.ok) return;

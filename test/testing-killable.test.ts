@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { DurableRunStore } from "../src/contract/types.ts";
 import { runDurable } from "../src/runner/run-durable.ts";
 import type { RunDurableInput } from "../src/runner/types.ts";
+import type { BeginOptions } from "../src/stores/ledger-store.ts";
 import { InMemoryDurableRunStore } from "../src/stores/memory.ts";
 import { FaultyStore } from "../src/testing/faulty-store.ts";
 import type { KillPoint } from "../src/testing/kill-points.ts";
@@ -11,9 +12,9 @@ import { SkippingClock } from "../src/testing/skipping-clock.ts";
 import { PlainStore } from "./support/plain-store.ts";
 import { counted, LEASE_MS, MANIFEST, RUN_ID, tick, unavailable } from "./support/world.ts";
 
-function newWorld() {
+function newWorld(options: BeginOptions = {}) {
   const clock = new SkippingClock();
-  const memory = new InMemoryDurableRunStore({ clock });
+  const memory = new InMemoryDurableRunStore({ ...options, clock });
   return {
     clock,
     memory,
@@ -82,7 +83,7 @@ describe("a worker that dies", () => {
   });
 
   test("does not hear of what was under way beside the fatal call", async () => {
-    const { clock, memory, run } = newWorld();
+    const { clock, memory, run } = newWorld({ beginAfterMs: 0 });
     const effect = counted(() => "paid");
     const task: Task<unknown> = (ctx) =>
       ctx.all({

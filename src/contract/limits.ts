@@ -106,8 +106,8 @@ export function checkStepIndex(stepIndex: unknown): asserts stepIndex is number 
   checkInteger("stepIndex", stepIndex, 0, LIMITS.steps - 1);
 }
 
-export function checkStepKind(kind: unknown): asserts kind is StepKind {
-  checkOneOf("kind", kind, STEP_KINDS);
+export function checkStepKind(kind: unknown, field = "kind"): asserts kind is StepKind {
+  checkOneOf(field, kind, STEP_KINDS);
 }
 
 export function checkObject(field: string, value: unknown): void {

@@ -247,7 +247,7 @@ interface EndStepInput {
   stepIndex: number;
   fence?: number;
   requestId?: string;
-  /** `attempts` of the record that `beginStep` answered. */
+  /** `attempts` of the record that `beginStep` answered; with `begin`, which attempt that is. */
   attempt?: number;
   /** For a store with {@link DurableRunStore.beginAfterMs}. Where the attempt is on record, that stands. */
   begin?: LateBegin;
@@ -391,11 +391,15 @@ export interface DurableRunStore {
 
   /**
    * Records a result. The first one stands: completing again answers the standing record.
-   * Rejects with `step_not_running`, `lease_lost`, `payload_not_json`, `payload_too_large`.
+   * Rejects with `step_not_running`, `lease_lost`, `payload_not_json`, `payload_too_large`; with `begin`, also as a begin
+   * does.
    */
   completeStep(input: CompleteStepInput): Promise<StepRecord>;
 
-  /** Records a failure. Failing again answers the standing record. Rejects with `step_not_running`, `lease_lost`. */
+  /**
+   * Records a failure. Failing again answers the standing record. Rejects with `step_not_running`, `lease_lost`; with
+   * `begin`, also as a begin does.
+   */
   failStep(input: FailStepInput): Promise<StepRecord>;
 
   /** Ends the run and frees its lease. Ending again in the same way answers the standing record. Rejects with `lease_lost`. */

@@ -92,15 +92,23 @@ export class LateBegins {
     }
   }
 
-  /** For people who look, and to hear of a lost lease. Whatever the store makes of it, the end of the attempt decides. */
+  /**
+   * For people who look, and to hear of a lost lease. Once the attempt has ended, its end decides: a begin that comes
+   * after that, or even after the run's end, is refused for that reason alone.
+   */
   async #tell(late: Late): Promise<void> {
     const { runId, store, lease } = this.#input;
     const fence = lease.fence === undefined ? {} : { fence: lease.fence };
     const request = { runId, requestId: newRequestId(), ...labelsOf(late.step), attempt: 1, ...fence };
     const begin = async (): Promise<boolean> => {
       if (late.hasEnded) return false;
-      await store.beginStep(request);
-      return true;
+      try {
+        await store.beginStep(request);
+        return true;
+      } catch (error) {
+        if (late.hasEnded) return false;
+        throw error;
+      }
     };
     const isTold = await lease.tell(begin).catch(() => false);
     if (isTold) this.#late.delete(late.step);

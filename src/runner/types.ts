@@ -26,7 +26,7 @@ export interface StepOptions {
    * Whether a failed attempt is followed by another: a policy, or a function that decides. A {@link NonRetryableError},
    * any error with `retryable: false`, and a result that JSON cannot carry fail the step at once. Each attempt is
    * recorded, and so is the time of the next one: whoever resumes the run neither counts anew nor skips the delay. An
-   * attempt that its worker died in counts too. Default: none.
+   * attempt that its worker died in counts too: with retries, its begin is on record before it is called. Default: none.
    */
   retries?: RetryPolicy | RetryFunction;
   /**
@@ -62,7 +62,10 @@ export type BranchResult<B> =
 export interface StepInfo {
   /** Aborts when `ctx.signal` does, and when the attempt has timed out. */
   readonly signal: AbortSignal;
-  /** 1 for the first attempt of this step, whichever worker made it. */
+  /**
+   * 1 for the first attempt of this step, whichever worker made it. One whose worker died in about its first 100 ms is
+   * not counted, unless the step has `retries` or `onInterrupted` ({@link DurableRunStore.beginAfterMs}).
+   */
   readonly attempt: number;
   /** The same at every attempt of this step, and no other step's: for services that take a key against doing it twice. */
   readonly idempotencyKey: string;

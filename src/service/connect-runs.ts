@@ -13,11 +13,12 @@ import type { RetryOptions } from "../stores/coordinated/retry.ts";
 import { callFresh } from "../stores/coordinated/retry.ts";
 import { CoordinatedDurableRunStore } from "../stores/coordinated/store.ts";
 import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike } from "../stores/coordinated/wire.ts";
+import type { BeginOptions } from "../stores/ledger-store.ts";
 import { Sessions } from "./sessions.ts";
 import type { RunServiceMethods } from "./wire.ts";
 import { HISTORY_READ_NAMES } from "./wire.ts";
 
-export interface ConnectOptions {
+export interface ConnectOptions extends BeginOptions {
   /** Default "record". */
   ack?: AckPolicy;
   retry?: RetryOptions;

@@ -293,7 +293,7 @@ function lateBegin(requestId: string, stepIndex: number, begin: LateBegin): Begu
   checkObject("begin", begin);
   const { elapsedMs } = begin;
   checkInteger("begin.elapsedMs", elapsedMs, 0, LIMITS.timeoutMs);
-  const labels = stepLabels(stepIndex, begin);
+  const labels = stepLabels(stepIndex, begin, "begin.");
   return { requestId, ...labels, ...BEGUN_PLAINLY, elapsedMs };
 }
 
@@ -309,11 +309,12 @@ const BEGUN_PLAINLY = {
 function stepLabels(
   stepIndex: number,
   { intent, kind, inputHash, path = String(stepIndex) }: Omit<LateBegin, "elapsedMs">,
+  at = "",
 ): Pick<BeginFacts, "intent" | "kind" | "inputHash" | "path"> {
-  checkText("intent", intent, LIMITS.intentBytes);
-  checkStepKind(kind);
-  if (inputHash !== "") checkText("inputHash", inputHash, LIMITS.inputHashBytes);
-  checkText("path", path, LIMITS.pathBytes);
+  checkText(`${at}intent`, intent, LIMITS.intentBytes);
+  checkStepKind(kind, `${at}kind`);
+  if (inputHash !== "") checkText(`${at}inputHash`, inputHash, LIMITS.inputHashBytes);
+  checkText(`${at}path`, path, LIMITS.pathBytes);
   return { intent, kind, inputHash, path };
 }
 

@@ -16,6 +16,7 @@ import { describeFencesAndEnds } from "./conformance/fences-and-ends.ts";
 import { describeForkRaces } from "./conformance/fork-races.ts";
 import { describeForks } from "./conformance/forks.ts";
 import { describeStepsInDoubt } from "./conformance/in-doubt.ts";
+import { describeLateBegins } from "./conformance/late-begins.ts";
 import { describePayloadsAndInput } from "./conformance/payloads.ts";
 import { describeResolutions } from "./conformance/resolutions.ts";
 import { describeRestartRaces } from "./conformance/restart-races.ts";
@@ -49,6 +50,7 @@ export function describeRunStore(name: string, { newStore, skip = {} }: SuiteOpt
 
     describeClaims(suite);
     describeSteps(suite);
+    describeLateBegins(suite);
     describeFencesAndEnds(suite);
     describeEvents(suite);
     describePayloadsAndInput(suite);

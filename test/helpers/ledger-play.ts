@@ -132,6 +132,12 @@ function beginUnder(fence: fc.Arbitrary<FenceChoice>): fc.Arbitrary<Command> {
   });
 }
 
+/** What was said of a begin: told and lost, or told with the end of its attempt, however long that says it took. */
+const begunWhen = fc.oneof(
+  fc.constant({ startedAt: 900, elapsedMs: 0 }),
+  fc.record({ startedAt: fc.constant(null), elapsedMs: fc.constantFrom(0, 40, 10 ** 12) }),
+);
+
 /** `ahead`: how many attempts the caller believes to be ahead of the record; `null`: it does not say. */
 const endStep = requests(
   fc.record({
@@ -141,6 +147,7 @@ const endStep = requests(
     stepIndex,
     ahead: fc.constantFrom(null, 0, 0, 0, -1, 1, 2),
     facts: fc.option(facts),
+    when: begunWhen,
     retryAfterMs: fc.constantFrom(null, 0, 50),
     inDoubt: rarely(false, true),
   }),
@@ -153,7 +160,11 @@ const endStep = requests(
       attempt: choice.ahead === null ? null : Math.max(0, attempts + choice.ahead),
       begun:
         choice.facts &&
-        begunOf({ ...factsAt(choice.stepIndex, choice.facts), requestId: `begin-${now.requestId}` }),
+        begunOf({
+          ...factsAt(choice.stepIndex, choice.facts),
+          ...choice.when,
+          requestId: `begin-${now.requestId}`,
+        }),
     };
     const { retryAfterMs, inDoubt } = choice;
     return choice.completes ? completeOf(ending) : failOf({ ...ending, retryAfterMs, inDoubt });

@@ -4,6 +4,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { describeRunStore } from "../../src/testing/describe-run-store.ts";
 
 const OPTIONAL: ReadonlySet<string | symbol> = new Set([
+  "beginAfterMs",
   "loadRun",
   "waitForEvent",
   "watchLease",

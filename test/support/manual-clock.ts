@@ -17,6 +17,11 @@ export class ManualClock implements Clock {
     for (const look of this.#looks) look();
   }
 
+  /** The same, but nobody wakes before it is moved again: as in a process that was stopped, and has just gone on. */
+  jump(ms: number): void {
+    this.#now += ms;
+  }
+
   /** How many sleep. */
   get sleepers(): number {
     return this.#looks.size;

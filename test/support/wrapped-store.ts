@@ -25,12 +25,15 @@ type Optional = (typeof INTERVENTIONS)[number] | (typeof PUSHES)[number];
 export interface WrappedStoreOptions {
   /** Whether it has `waitForEvent` and `watchLease`, if the inner store does. Default false. */
   pushes?: boolean;
+  /** What it says of begins. Default: nothing, so that each is told first, and a test may count on it. */
+  beginAfterMs?: number;
 }
 
 export class WrappedStore implements DurableRunStore {
   readonly calls: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
   readonly hooks: { [M in Method]?: Hook<M> } = {};
   readonly #inner: DurableRunStore;
+  declare readonly beginAfterMs?: number;
   declare suspendRun?: Methods["suspendRun"];
   declare cancelRun?: Methods["cancelRun"];
   declare resolveStep?: Methods["resolveStep"];
@@ -39,8 +42,9 @@ export class WrappedStore implements DurableRunStore {
   declare waitForEvent?: Methods["waitForEvent"];
   declare watchLease?: Methods["watchLease"];
 
-  constructor(inner: DurableRunStore, { pushes = false }: WrappedStoreOptions = {}) {
+  constructor(inner: DurableRunStore, { pushes = false, beginAfterMs }: WrappedStoreOptions = {}) {
     this.#inner = inner;
+    if (beginAfterMs !== undefined) this.beginAfterMs = beginAfterMs;
     for (const method of INTERVENTIONS) this.#passOn(method);
     if (pushes) for (const method of PUSHES) this.#passOn(method);
   }

@@ -36,7 +36,7 @@ describe.each<[string, () => Where, Disaster]>([
       const { runId } = world;
       const paid: string[] = [];
       const task = payment("park", paid);
-      await die(world, { call: 5, when: "before" }, "park", paid);
+      await die(world, { call: 4, when: "before" }, "park", paid);
       const suspended = { status: "suspended", waitingFor: [{ stepIndex: 1, for: "decision" }] };
       for (let i = 0; i < 2; i += 1) {
         await disaster(runId);
@@ -62,7 +62,7 @@ describe.each<[string, () => Where, Disaster]>([
 test("what a parked run waits for is in D1, for those who look there", async () => {
   const world = coordinated("record")();
   const paid: string[] = [];
-  await die(world, { call: 5, when: "before" }, "park", paid);
+  await die(world, { call: 4, when: "before" }, "park", paid);
   await rejectionOf(() => world.resume(payment("park", paid)));
   await drained(world.runId);
   expect(await recordedRun(world.runId)).toMatchObject({ status: "suspended" });

@@ -253,7 +253,8 @@ describe("a run that another worker holds", () => {
       (ctx) =>
         ctx.step("work", async ({ signal }) => {
           if (calls.push(calls.length) > 1) return "done";
-          // Forgets this very step, and fences the attempt.
+          // Forgets this very step, once it is seen running, and fences the attempt.
+          await until(async () => (await storeOfRuns().loadStep(runId, 0)) !== undefined);
           await storeOfRuns().restartRun(runId, { fromStep: 0, dropLater: true });
           await until(() => signal.aborted);
           return "late";

@@ -1,8 +1,9 @@
 /**
  * D1DurableRunStore: runs in a D1 database, without a coordinator.
  *
- * Guarantee: what is acknowledged is in D1. A begin and a completion cost one round trip each; a call that D1 does not
- * answer in time rejects with `store_unavailable`, and may be repeated under its request id.
+ * Guarantee: what is acknowledged is in D1. A short step costs one round trip and one row, since its completion brings its
+ * begin; one that is begun by itself costs two. A call that D1 does not answer in time rejects with `store_unavailable`,
+ * and may be repeated under its request id.
  */
 import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";

@@ -6,8 +6,8 @@
  *     run.json       the run and its manifest as of its last claim or end, for people
  *     lease.json     who holds the run, for people; absent when nobody does
  *
- * Guarantee: what was acknowledged survives the death of the process and, but for a step's begin and a renewal, of the
- * machine. Several processes may work on one root, and on one run, at once. The root has to be on a local file system.
+ * Guarantee: what was acknowledged survives the death of the process and, but for a begin that is told by itself and a renewal, of
+ * the machine. Several processes may work on one root, and on one run, at once. The root has to be on a local file system.
  */
 import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";

@@ -7,7 +7,7 @@ import { aRun, aStep } from "../harness.ts";
 
 type TestBody = (context: TestContext) => Promise<void>;
 
-/** The methods that a store may lack. */
+/** The methods that a store may lack, and `beginAfterMs`, which may also be 0. */
 type OptionalMethod = {
   [M in keyof DurableRunStore]-?: Partial<Record<M, never>> extends Pick<DurableRunStore, M> ? M : never;
 }[keyof DurableRunStore];
@@ -48,8 +48,7 @@ export class Suite {
   ): void => {
     this.it(title, async (context) => {
       const lacking = needs.find(
-        (need) =>
-          need !== "tries" && need !== "endsWaits" && this.store[need as OptionalMethod] === undefined,
+        (need) => need !== "tries" && need !== "endsWaits" && !this.store[need as OptionalMethod],
       );
       if (lacking !== undefined) context.skip(`the store has no ${lacking}`);
       const plain = (needs as readonly Need[]).includes("tries") && !(await this.#keepsTries());
