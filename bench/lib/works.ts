@@ -33,12 +33,11 @@ export const FLOORS = {
   d1ByObject: "floor: RPC + one D1 write",
   fresh: "floor: a fresh object's first two commits",
   freshRun: "floor: a fresh object's first three commits, after one D1 read",
-  freshRunInD1: "floor: a fresh object's first three D1 writes, after one D1 read",
+  freshRunInD1: "floor: a fresh object's first three D1 writes",
   freshRuns: "floor: 50 fresh objects, each with one D1 read and 22 committed writes in a row",
   freshRunsInGroups:
     "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",
-  twoWrites: "floor: two RPCs in a row, each with one committed write",
-  twoD1Writes: "floor: two RPCs in a row, each with one D1 write",
+  writeThenD1: "floor: RPC + one committed write and then one D1 write",
 } as const;
 
 /** Whose memory is measured over a resume. */
@@ -146,7 +145,7 @@ function eventWork(subjects: readonly Subject[], callWorker: CallWorker): Work {
         () => once(name),
       ),
   });
-  const floors = (["line", "write", "twoWrites", "twoD1Writes"] as const).map(floor);
+  const floors = (["line", "write", "writeThenD1"] as const).map(floor);
   return {
     id: "W4",
     title: "from an emit to the next line of the task that waits (median of 20 events)",

@@ -31,7 +31,7 @@ export interface FloorMethods {
   write(): Promise<number>;
   writeToD1(): Promise<void>;
   readD1AndWrite(): Promise<number>;
-  readAndWriteToD1(): Promise<void>;
+  writeHereAndToD1(): Promise<number>;
   readD1(): Promise<void>;
   writeToD1WithOthers(): Promise<void>;
   gather(id: string): Promise<void>;
