@@ -11,6 +11,7 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   #writes = 0;
   readonly #gathered: string[] = [];
   #writing: Promise<unknown> | undefined;
+  #next: Promise<void> | undefined;
 
   async noop(): Promise<number> {
     return 1;
@@ -36,16 +37,18 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   }
 
   /** One call of D1 at a time, with the rows of all who have come meanwhile. */
-  async gather(id: string): Promise<void> {
+  gather(id: string): Promise<void> {
     this.#gathered.push(id);
-    while (this.#writing !== undefined) {
-      await this.#writing;
-      if (!this.#gathered.includes(id)) return;
-    }
-    const rows = this.#gathered.splice(0).map((one) => [one, ROW]);
+    this.#next ??= this.#writeGathered();
+    return this.#next;
+  }
+
+  async #writeGathered(): Promise<void> {
+    await this.#writing;
+    this.#next = undefined;
+    const rows = this.#gathered.splice(0).map((id) => [id, ROW]);
     this.#writing = this.env.DB.prepare(INSERT_ALL).bind(JSON.stringify(rows)).run();
     await this.#writing;
-    this.#writing = undefined;
   }
 
   /** Looks for a row that is not there. */

@@ -71,8 +71,8 @@ export function describeRecovery(name: string, { newStore, skip = {} }: SuiteOpt
 
     /** Where the store can tell of the event, the step that waits for it is completed along with it. */
     const callsOfARun = (): number => {
-      const { beginAfterMs, waitForEvent } = harness.store;
-      return CALLS - (beginAfterMs ? LATE_BEGINS : 0) - (waitForEvent ? 1 : 0);
+      const { store } = harness;
+      return CALLS - (store.beginAfterMs ? LATE_BEGINS : 0) - (store.waitForEvent === undefined ? 0 : 1);
     };
 
     const run = (store: DurableRunStore, runId: string, workerId: string, effects: Effects) =>
