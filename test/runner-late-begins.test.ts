@@ -604,3 +604,51 @@ describe("nothing sleeps", () => {
     await running;
   });
 });
+
+describe("what a late begin must not hide", () => {
+  function nested(ctx: DurableContext, depth: number, fn: () => Promise<number>): Promise<unknown> {
+    if (depth === 0) return ctx.step("work", fn);
+    return ctx.all({ ["b".repeat(128)]: (inner: DurableContext) => nested(inner, depth - 1, fn) });
+  }
+
+  test("a path that is too long is refused before the function is called", async () => {
+    const world = newWorld();
+    const fn = counted(() => 1);
+    const error = await rejection(world.run((ctx) => nested(ctx, 9, fn)));
+    expect(error).toMatchObject({ code: "invalid_input", field: "path" });
+    expect(fn.calls).toBe(0);
+  });
+
+  test("a step that was cut short is not told of while its run ends: the run has completed", async () => {
+    const world = newWorld();
+    let fail = (): void => {};
+    let goOn = (): void => {};
+    const failing = new Promise<never>((_resolve, reject) => (fail = () => reject(new Error("a fails"))));
+    const goingOn = new Promise<void>((resolve) => (goOn = resolve));
+    world.store.hooks.endRun = async (call) => {
+      const ended = await call();
+      // Its answer takes a while; meanwhile the time comes in which the step would be told of.
+      await pass(world, 3 * AFTER_MS);
+      return ended;
+    };
+    const running = world.run(async (ctx) => {
+      const both = ctx.all({
+        a: () => failing,
+        b: (inner: DurableContext) =>
+          inner.step("b", async () => {
+            await goingOn;
+            await inner.emitEvent("k", 1);
+          }),
+      });
+      await both.catch(() => {});
+      return "done";
+    });
+    await ticks();
+    fail();
+    await ticks();
+    goOn();
+    expect((await running).result).toBe("done");
+    expect(world.record().status).toBe("completed");
+    expect(world.store.count("beginStep")).toBe(0);
+  });
+});

@@ -64,9 +64,9 @@ it("sends once, though the store loses the answer to every second completion", a
   expect(task.calls.send).toHaveLength(1);
 });
 
-// A claim; the begins of a step with retries and of two waits, for others come with their ends; the completions of five
-// steps; the look-up of the event; the end.
-const CALLS = 11;
+// A claim; the begins of a step with retries and of two waits, for others come with their ends; the completions of four
+// steps; the wait for the event, which completes a fifth; the end.
+const CALLS = 10;
 const points = Array.from({ length: CALLS }, (_, i) => [
   { call: i + 1, when: "before" as const },
   { call: i + 1, when: "after" as const },

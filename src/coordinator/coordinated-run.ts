@@ -413,6 +413,7 @@ export class CoordinatedRun implements CoordinatorReads {
     const { epoch } = this.#cache;
     try {
       await this.#recorder.flush();
+      this.#gathering.start();
     } catch (error) {
       this.#arm();
       // Many may wait for one flush; the first to hear of its guard empties the cache.

@@ -1,6 +1,6 @@
 /**
- * The tables that a coordinator's SQLite had in versions 1 to 3: those of D1, column by column, and one of numbers. What
- * they hold becomes rows, and they are dropped. Goes when no such object can be left.
+ * The tables that a coordinator's SQLite had in versions 1 to 3: those of D1, column by column, and one of numbers.
+ * What they hold becomes rows, and they are dropped. Goes when no such object can be left.
  */
 import type { EventRow, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { fromEventRow, fromRunRow, fromStepRow } from "../stores/sql/rows.ts";

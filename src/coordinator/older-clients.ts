@@ -25,8 +25,10 @@ function firstFacts(stepIndex: number): Pick<BeginFacts, "path" | "waitFor" | "o
   return { path: String(stepIndex), waitFor: null, onInterrupted: "rerun" };
 }
 
-/** What leaves nothing out is taken as it is. */
+/** What leaves nothing out is taken as it is, and so is what is no object: that is for checkRequest. */
 function fillIn<T extends object>(given: T, defaults: Partial<T>): T {
+  const value: unknown = given;
+  if (typeof value !== "object" || value === null) return given;
   for (const key in defaults) if (!(key in given)) return { ...defaults, ...given };
   return given;
 }

@@ -4,7 +4,8 @@
  * The cache must hold the run, or know that D1 does not; and before it changes anything it must have been compared
  * with D1, once in the life of this instance, for its storage may have been restored to an older state, or trail
  * behind what was deferred; where it may trail, reads wait for that as well. Heartbeats do not wait for the
- * comparison. A claim that finds nothing here may assume that D1 holds nothing either; all else waits until D1 has said so. Loading, comparing and emptying each happen behind one promise that all who need it share.
+ * comparison. A claim that finds nothing here may assume that D1 holds nothing either, and all else then waits until D1
+ * has said so. Loading, comparing and emptying each happen behind one promise that all who need it share.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Op } from "../ledger/requests.ts";

@@ -9,10 +9,12 @@ import { toEventRow, toRunRow, toStepRow, toTagRows } from "../stores/sql/rows.t
 import type { RunCache } from "./cache.ts";
 import type { HeldRows } from "./dirty.ts";
 
-export const ENTRY_VERSION = 1;
+/** What is new has a version of its own: a recorder object that does not know it would take it for unguarded rows. */
+export const ENTRY_VERSIONS = [1, 2] as const;
 
 export interface RecordEntry {
-  readonly v: typeof ENTRY_VERSION;
+  /** 2 where it `isNew`. */
+  readonly v: (typeof ENTRY_VERSIONS)[number];
   readonly runId: string;
   /** A guard's row (stores/sql/grouped.ts); `null` for what is new, and for events alone, which need no claim. */
   readonly guard: string | null;
@@ -84,7 +86,7 @@ export function entryOf(
   );
   if (bodies.some((body) => body && "ref" in body)) return null;
   const entry: RecordEntry = {
-    v: ENTRY_VERSION,
+    v: cache.isAssumed ? 2 : 1,
     runId,
     guard: run === null || cache.isAssumed ? null : JSON.stringify(guardOf(cache, run)),
     isNew: cache.isAssumed,

@@ -179,11 +179,13 @@ export class Recorder {
     const isAwaited = this.#isAwaited;
     this.#isAwaited = false;
     const told = entryOf(cache, runId, { lagMs, isAwaited });
-    if (told === null && isAssumed) throw new Error("a claim that is assumed has to be short");
+    if (told === null && isAssumed) throw new StaleSliceError("too long to be assumed");
     if (told === null) return false;
     const isRefused = await this.#isRefused(told.entry);
     this.#assertStands(epoch);
     if (!isRefused) {
+      const { run } = cache;
+      if (isAssumed && run && lagMs >= LATE_MS) this.#late = { fence: run.fence, revision: run.revision };
       cache.markRecorded(told.holds, readAt);
       return true;
     }

@@ -11,7 +11,7 @@ import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { withCoarseTimers } from "./coarse-timers.ts";
 import { GroupCommit } from "./group-commit.ts";
 import type { RecordAnswer, RecordEntry, RecorderLike } from "./record-entry.ts";
-import { ENTRY_VERSION } from "./record-entry.ts";
+import { ENTRY_VERSIONS } from "./record-entry.ts";
 
 export interface RunRecorderEnv {
   DB: D1DatabaseLike;
@@ -41,9 +41,11 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
 
   /** Idempotent: a newer row is never replaced by an older one. */
   async record(entry: RecordEntry): Promise<RecordAnswer> {
-    const version: number = entry.v;
-    if (version !== ENTRY_VERSION)
-      throw new Error(`v is ${version}: this recorder object speaks version ${ENTRY_VERSION}`);
+    const versions: readonly number[] = ENTRY_VERSIONS;
+    if (!versions.includes(entry.v))
+      throw new Error(
+        `v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`,
+      );
     return this.#group.record(entry);
   }
 

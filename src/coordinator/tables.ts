@@ -1,8 +1,8 @@
 /**
  * A coordinator's own SQLite as the cache uses it: reads and writes, all synchronous.
  *
- * Knows no rules. Keeps nothing in memory but whether there is a table, how far the steps go, and whether the manifest is
- * there. The table is made at the first write.
+ * Knows no rules. Keeps nothing in memory but whether there is a table, how far the steps go, and whether the manifest
+ * is there. The table is made at the first write.
  */
 import type { EventState, RunState, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";

@@ -14,7 +14,7 @@ import {
   DurableStepInterruptedError,
   type DurableStepNotDueError,
 } from "../contract/errors.ts";
-import { checkStepIndex } from "../contract/limits.ts";
+import { checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
 import { copyOf, fromJsonText, toJsonText } from "../contract/payload.ts";
 import type { StepRecord } from "../contract/types.ts";
 import { newRequestId } from "../identity.ts";
@@ -77,6 +77,7 @@ export class StepRunner {
   async #begun<T>(branch: Branch, plan: StepPlan, { retries }: StepWork<T>): Promise<StepRecord> {
     const { replay, lateBegins, knowsOpenSteps, runIsCompleted } = this.#attempt;
     checkStepIndex(plan.stepIndex);
+    checkText("path", plan.path, LIMITS.pathBytes);
     const earlier = replay.open(plan.path);
     const isNew = !runIsCompleted && knowsOpenSteps && earlier === undefined;
     const mayBeLate = isNew && retries === undefined && branch.unreportedFailures().length === 0;
@@ -208,6 +209,7 @@ export class StepRunner {
     const { aborted: halted, reason } = branch.halted;
     // A wait that was ended by what the task cannot see has not failed: it goes on when the run does.
     const isCutShort = halted && error === reason && !branch.signal.aborted;
+    if (isCutShort) this.#attempt.lateBegins.endOf(begun);
     if (lease.lostError === undefined && !isCutShort) {
       const failure = this.#failure(begun, error, work);
       const refusal = await lease

@@ -10,7 +10,7 @@ import { runDurable } from "../../src/runner/run-durable.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -98,6 +98,38 @@ describe("a claim of a run that is new", () => {
     await store().beginStep(aStep(input.runId, 0, { fence }));
     await store().completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
     expect(await recordedStep(input.runId)).toMatchObject({ status: "completed" });
+  });
+
+  it("that D1 was slow to take is saved all the same, and its lapse will be noted", async () => {
+    faults.times = { gatherMs: 20, deferMs: 100 };
+    let failures = 0;
+    db.fault = () => (failures++ < 3 ? "before" : "none");
+    const { runId } = await claim();
+    expect(failures).toBeGreaterThan(3);
+    await expect.poll(() => hasStorage(runId), { timeout: 5_000 }).toBe(true);
+    const alarm = await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
+    expect(alarm).not.toBeNull();
+  });
+
+  it("that was recorded late is late no more once something is recorded in time", async () => {
+    const from = Date.now();
+    db.fault = () => (Date.now() - from < 1_200 ? "before" : "none");
+    const { runId, fence } = await claim();
+    expect(Number((await recordedRun(runId))?.["lag_ms"])).toBeGreaterThan(1_000);
+    for (const stepIndex of [0, 1]) {
+      await store().beginStep(aStep(runId, stepIndex, { fence }));
+      await store().completeStep({ runId, stepIndex, fence, result: 1 });
+    }
+    expect(await recordedRun(runId)).toMatchObject({ lag_ms: 0 });
+  });
+
+  it("may have a long id and many tags, which are more than goes along with others", async () => {
+    const id = aRun().runId;
+    const runId = id + '"'.repeat(1_024 - id.length);
+    const tags = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`tag-${i}`, "v"]));
+    const claimed = await store().startOrResume({ ...aRun(), runId, manifest: { ...MANIFEST, tags } });
+    expect(claimed.fence).toBe(1);
+    expect(await recordedRun(runId)).toMatchObject({ fence: 1 });
   });
 
   it("whose object dies before D1 answers is made again by whoever comes next", async () => {

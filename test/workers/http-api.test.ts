@@ -70,7 +70,9 @@ describe("what is read", () => {
     const manifest = { projectId: "numbers", task: { id: "t", intent: "t" }, input: {} };
     await store().startOrResume({ runId: "gone", manifest, workerId: "dead", leaseMs: 1 });
     await expect
-      .poll(async () => (await json<RunPage>(call("/api/v1/stuck?projectId=numbers&graceMs=0"))).runs)
+      .poll(async () => (await json<RunPage>(call("/api/v1/stuck?projectId=numbers&graceMs=0"))).runs, {
+        timeout: 10_000,
+      })
       .toMatchObject([{ runId: "gone", reasons: ["lease_lapsed"] }]);
   });
 

@@ -5,6 +5,7 @@
 import { abortAllDurableObjects, applyD1Migrations, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
+import { CREATE_ROWS } from "../../src/coordinator/rows.ts";
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { manifestHash, newRunId } from "../../src/identity.ts";
 import { RunHistory } from "../../src/history/run-history.ts";
@@ -293,7 +294,11 @@ describe.each([...EARLIER, 3])("an object of version %i", (version) => {
   beforeEach(() => applyD1Migrations(env.DB, env.TEST_MIGRATIONS));
 
   /** The object's storage as that version left it: D1 holds all up to the watermark. */
-  async function earlierObject(runId: string, watermark: number): Promise<void> {
+  async function earlierObject(
+    runId: string,
+    watermark: number,
+    others: readonly string[] = [],
+  ): Promise<void> {
     const queries = migrationsTo(version).flatMap((migration) => migration.queries);
     const creates = queries.filter((query) =>
       TABLES.some(
@@ -302,7 +307,7 @@ describe.each([...EARLIER, 3])("an object of version %i", (version) => {
     );
     expect(creates.length).toBeGreaterThanOrEqual(4);
     await runInDurableObject(stubOf(runId), async (_object, { storage: { sql } }) => {
-      for (const query of creates) sql.exec(query);
+      for (const query of [...creates, ...others]) sql.exec(query);
       sql.exec(
         "CREATE TABLE durable_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
       );
@@ -332,6 +337,13 @@ describe.each([...EARLIER, 3])("an object of version %i", (version) => {
         { id: "schema_version", row: 4 },
       ],
     });
+  });
+
+  it("whose code was rolled back and deployed again goes on from what the earlier version wrote last", async () => {
+    const runId = newRunId();
+    await earlierObject(runId, 0, [CREATE_ROWS]);
+    expect(await store("coordinator").loadRun(runId)).toMatchObject({ fence: 3 });
+    expect(await store("coordinator").loadStep(runId, 0)).toMatchObject({ status: "completed" });
   });
 
   it("keeps its run, which goes on, and brings D1 what that had not got", async () => {

@@ -160,7 +160,7 @@ const ACCIDENTS: Readonly<Record<string, (recorder: RecorderLike) => RecorderLik
     },
   }),
   "speaks another version": (recorder) => ({
-    record: (entry) => recorder.record({ ...entry, v: 2 as 1 }),
+    record: (entry) => recorder.record({ ...entry, v: 3 as 1 }),
     isKnown: (runId) => recorder.isKnown(runId),
   }),
 };
@@ -172,6 +172,29 @@ describe("a recorder object is not needed: where it", () => {
     const runs = await Promise.all(Array.from({ length: 5 }, () => runOnce()));
     for (const run of runs) await expectWhole(run);
     expect(way.asked.length).toBe(5);
+  });
+
+  it("is of a version that does not know what is new, a claim goes to D1 by itself, and finds what D1 has", async () => {
+    const input = aRun();
+    const elsewhere = new D1DurableRunStore(env.DB);
+    const { fence = 0 } = await elsewhere.startOrResume(input);
+    await elsewhere.beginStep(aStep(input.runId, 0, { fence }));
+    await elsewhere.completeStep({ runId: input.runId, stepIndex: 0, fence, result: "paid" });
+    const way = recordersOnTheWay();
+    const versions: number[] = [];
+    way.accident = (recorder) => ({
+      record(entry) {
+        versions.push(entry.v);
+        // As version 1 does.
+        if (entry.v !== 1) return Promise.reject(new Error(`v is ${entry.v}`));
+        return recorder.record({ ...entry, isNew: false });
+      },
+      isKnown: (runId) => recorder.isKnown(runId),
+    });
+    const { completedSteps, ...claimed } = await store().startOrResume(input);
+    expect(completedSteps).toMatchObject([{ result: "paid" }]);
+    expect(claimed.fence).toBe(2);
+    expect(versions[0]).toBe(2);
   });
 
   it.each(Object.keys(ACCIDENTS))(

@@ -172,6 +172,7 @@ class RpcJournal implements Journal {
 
   #withBegun<R extends Request | EventCompletion>(request: R): R {
     if (request.op !== "complete" && request.op !== "fail") return request;
+    if (request.begun !== null) return request;
     const begun = this.#begun.get(stepKey(request));
     if (!begun) return request;
     const { attempt, ...facts } = begun;
