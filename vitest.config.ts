@@ -1,4 +1,5 @@
-// Two projects. A portable test (test/*.test.ts) runs in both: in Node and in workerd.
+// Two projects. A portable test (test/*.test.ts) runs in both: in Node and in workerd. Those of the ledger, whose rules
+// are pure functions, run in Node alone.
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
 import {
@@ -46,6 +47,7 @@ export default defineConfig({
           name: "workers",
           testTimeout: 60_000,
           include: ["test/*.test.ts", "test/workers/**/*.test.ts"],
+          exclude: ["test/ledger-*.test.ts"],
           setupFiles: ["./test/workers/setup.ts"],
         },
       },
