@@ -1,4 +1,5 @@
 /** Steps that are completed with the event that they wait for, in one (0028). */
+import type { FailStepInput } from "../../contract/types.ts";
 import { describe, expect } from "vitest";
 import { newRequestId } from "../../identity.ts";
 import { aRun, aStep, refusalOf } from "../harness.ts";
@@ -149,14 +150,7 @@ export function describeEndedWaits(suite: Suite): void {
     itWith(needs, "has failed before", async (store) => {
       const run = await claimed();
       await begin(store, run);
-      const failure = {
-        runId: run.runId,
-        stepIndex: 0,
-        fence: run.fence,
-        attempt: 1,
-        error: { message: "late" },
-      };
-      expect(await emitted(store, run, () => store.failStep(failure))).toBe("step_not_running");
+      expect(await emitted(store, run, () => store.failStep(lateFailure(run)))).toBe("step_not_running");
       expect(await store.loadStep(run.runId, 0)).toMatchObject({ status: "failed" });
     });
 
@@ -165,8 +159,7 @@ export function describeEndedWaits(suite: Suite): void {
       await begin(store, run);
       const waiting = store.waitForEvent(ending(run));
       await store.emitEvent({ runId: run.runId, key: "k", payload: 1 });
-      const failure = { runId: run.runId, stepIndex: 0, fence: run.fence, error: { message: "late" } };
-      expect(await refusalOf(() => store.failStep(failure))).toBe("step_not_running");
+      expect(await refusalOf(() => store.failStep(lateFailure(run)))).toBe("step_not_running");
       expect((await waiting)?.step).toMatchObject({ status: "completed", result: 1 });
     });
 
@@ -177,16 +170,9 @@ export function describeEndedWaits(suite: Suite): void {
         for (let i = 0; i < 10; i += 1) {
           const run = await claimed();
           await begin(store, run);
-          const failure = {
-            runId: run.runId,
-            stepIndex: 0,
-            fence: run.fence,
-            attempt: 1,
-            error: { message: "late" },
-          };
           const waiting = store.waitForEvent(ending(run));
           const emit = () => store.emitEvent({ runId: run.runId, key: "k", payload: i });
-          const fail = () => store.failStep(failure);
+          const fail = () => store.failStep(lateFailure(run));
           const first = i % 2 === 0 ? emit() : undefined;
           const { answers, refusals } = await race<unknown>([fail(), first ?? emit(), waiting]);
           expect(answers).toHaveLength(2);
@@ -206,4 +192,9 @@ export function describeEndedWaits(suite: Suite): void {
       expect(await store.loadEvent(runId, "k")).toMatchObject({ payload: 1 });
     });
   });
+}
+
+/** Of the step that waits, by whoever holds the run. */
+function lateFailure({ runId, fence }: { runId: string; fence: number }): FailStepInput {
+  return { runId, stepIndex: 0, fence, attempt: 1, error: { message: "late" } };
 }
