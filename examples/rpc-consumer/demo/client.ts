@@ -31,13 +31,30 @@ export function completed({ steps }: Shown): StepRecord[] {
   return steps.filter(({ status }) => status === "completed");
 }
 
-/** The run as history shows it, once so many steps have completed. */
-export async function untilPacked(url: string, count: number): Promise<Shown> {
+/** A run that is being worked on. */
+export interface Begun {
+  /** As history showed it, once enough steps had completed. */
+  readonly shown: Shown;
+  /** What the request that works on it comes to: nothing when its answer is lost. */
+  readonly answer: Promise<Posted | undefined>;
+}
+
+/** Begins the run and answers once so many steps have completed. Asks again where a request was lost or refused. */
+export async function beginUntilPacked(url: string, items: readonly string[], count: number): Promise<Begun> {
+  let answer: Promise<Posted | undefined> | undefined;
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(50)) {
+    answer ??= post(url, items).catch(() => undefined);
     const shown = await get<Shown>(url).catch(() => undefined);
-    if (shown !== undefined && completed(shown).length >= count) return shown;
+    if (shown !== undefined && completed(shown).length >= count) return { shown, answer };
+    if (await hasEnded(answer)) answer = undefined;
   }
   throw new Error(`${count} steps were not packed in time`);
+}
+
+/** Whether it has settled by now. */
+async function hasEnded(answer: Promise<unknown>): Promise<boolean> {
+  const notYet = {};
+  return (await Promise.race([answer, notYet])) !== notYet;
 }
 
 /** Asks until the lease of the worker that died has lapsed, and whoever has the runs answers again. */
