@@ -157,8 +157,9 @@ function countedStub(stub: unknown, counts: Counts): unknown {
         counts.rpcCalls += 1;
         counts.rpcBytes += bytesOf(args);
         const answer = await methods[name]?.(...args);
-        counts.rpcBytes += bytesOf(answer);
-        return answer;
+        const { session, ...rest } = Object(answer) as { session?: object };
+        counts.rpcBytes += bytesOf(session ? rest : answer);
+        return session ? { ...rest, session: countedStub(session, counts) } : answer;
       };
     },
   });

@@ -41,7 +41,13 @@ export type RecordAnswer =
 const ENTRY_LENGTH = 128 * 1_024;
 
 /** What a recorder object does. What it throws is weather of its own, or a defect that D1 will tell of by itself. */
-export interface RecorderLike {
+export interface RecorderLike extends RecorderSession {
+  /** Over RPC this is a promise, on which calls can be made before it has settled. */
+  open(): RecorderSession;
+}
+
+/** What it hands out for the calls that follow (0031). */
+export interface RecorderSession {
   record(entry: RecordEntry): Promise<RecordAnswer>;
   /** Whether D1 holds anything of a run; `null` where D1 cannot answer now. */
   isKnown(runId: string): Promise<boolean | null>;

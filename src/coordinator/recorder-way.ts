@@ -1,12 +1,16 @@
 /**
- * A coordinator's way to its recorder object: with a deadline, and left alone for a while after it could not answer,
- * for D1 can be asked without it (0026).
+ * A coordinator's way to its recorder object: over a session while it has something to say (0031), with a deadline, and
+ * left alone for a while after it could not answer, for D1 can be asked without it (0026).
  */
 import type { Clock } from "../contract/clock.ts";
 import { withDeadline } from "../contract/clock.ts";
-import type { RecorderLike } from "./record-entry.ts";
+import { HeldSession } from "../stores/coordinated/held-session.ts";
+import type { RecorderLike, RecorderSession } from "./record-entry.ts";
 
 const ALONE_MS = 10_000;
+
+/** A session keeps both objects awake. */
+const IDLE_MS = 1_000;
 
 export interface RecorderWayInput {
   /** A fresh stub: one that saw a reset stays broken. */
@@ -20,6 +24,8 @@ export class RecorderWay {
   readonly #input: RecorderWayInput;
   /** Epoch milliseconds. */
   #aloneUntil = 0;
+  #session: HeldSession<RecorderSession> | undefined;
+  #usedAt = 0;
 
   constructor(input: RecorderWayInput) {
     this.#input = input;
@@ -30,14 +36,36 @@ export class RecorderWay {
   }
 
   /** Rejects where the recorder object throws or does not answer. Whether D1 has heard of it is not known then. */
-  async ask<T>(call: (recorder: RecorderLike) => Promise<T>): Promise<T> {
-    const { stub, clock, deadlineMs } = this.#input;
+  async ask<T>(call: (recorder: RecorderSession) => Promise<T>): Promise<T> {
+    const { clock, deadlineMs } = this.#input;
     const late = (): Error => new Error(`a recorder object did not answer within ${deadlineMs} ms`);
+    this.#usedAt = clock.now();
     try {
-      return await withDeadline(clock, deadlineMs, call(stub()), late);
+      return await withDeadline(clock, deadlineMs, this.#opened().call(call), late);
     } catch (error) {
       this.#aloneUntil = clock.now() + ALONE_MS;
+      this.#letGo();
       throw error;
     }
+  }
+
+  #opened(): HeldSession<RecorderSession> {
+    if (this.#session) return this.#session;
+    this.#session = new HeldSession(this.#input.stub().open(), this.#input.clock);
+    void this.#endOnceIdle(this.#session);
+    return this.#session;
+  }
+
+  async #endOnceIdle(session: HeldSession<RecorderSession>): Promise<void> {
+    const { clock } = this.#input;
+    while (this.#session === session) {
+      await clock.sleep(IDLE_MS);
+      if (this.#session === session && clock.now() - this.#usedAt >= IDLE_MS) this.#letGo();
+    }
+  }
+
+  #letGo(): void {
+    this.#session?.letGo();
+    this.#session = undefined;
   }
 }

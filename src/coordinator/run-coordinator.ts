@@ -5,7 +5,7 @@
  * the class with SQLite storage, and a D1 database with the tables of migrations/ as `DB` (or override it in a
  * subclass, through the options).
  */
-import { DurableObject } from "cloudflare:workers";
+import { DurableObject, RpcTarget } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
 import type { RunStatus } from "../contract/types.ts";
@@ -16,7 +16,9 @@ import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import type {
   CompletionMessage,
   CoordinatorReads,
+  CoordinatorSession,
   Envelope,
+  OpeningAnswer,
   WireMessage,
 } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
@@ -87,8 +89,10 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     });
   }
 
-  submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
-    return this.#run.submit(message);
+  async submit(message: WireMessage): Promise<OpeningAnswer> {
+    const answer = await this.#run.submit(message);
+    // What was accepted is a message.
+    return answer.ok && message.opens === true ? { ...answer, session: new Session(this.#run) } : answer;
   }
 
   readRun(scope?: string): Promise<Envelope<CountedRun | null>> {
@@ -152,6 +156,20 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     this.#armedAt = at;
     // A put that fails breaks the object, which is reset; nothing is left to handle here.
     void this.ctx.storage.setAlarm(at);
+  }
+}
+
+/** Calls of it wait for the object's storage as calls of the object do, and end with this instance of the object. */
+class Session extends RpcTarget implements CoordinatorSession {
+  readonly #run: CoordinatedRun;
+
+  constructor(run: CoordinatedRun) {
+    super();
+    this.#run = run;
+  }
+
+  submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
+    return this.#run.submit(message);
   }
 }
 

@@ -4,13 +4,13 @@
  *
  * It has no storage of its own. Only the platform's shape is here.
  */
-import { DurableObject } from "cloudflare:workers";
+import { DurableObject, RpcTarget } from "cloudflare:workers";
 import type { Clock } from "../contract/clock.ts";
 import { systemClock } from "../contract/clock.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import { withCoarseTimers } from "./coarse-timers.ts";
 import { GroupCommit } from "./group-commit.ts";
-import type { RecordAnswer, RecordEntry, RecorderLike } from "./record-entry.ts";
+import type { RecordAnswer, RecordEntry, RecorderLike, RecorderSession } from "./record-entry.ts";
 import { ENTRY_VERSIONS } from "./record-entry.ts";
 
 export interface RunRecorderEnv {
@@ -39,17 +39,39 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
     this.#group = new GroupCommit({ db, clock: withCoarseTimers(clock), deadlineMs: d1DeadlineMs });
   }
 
-  /** Idempotent: a newer row is never replaced by an older one. */
+  open(): RecorderSession {
+    return new Session(this.#group);
+  }
+
   async record(entry: RecordEntry): Promise<RecordAnswer> {
-    const versions: readonly number[] = ENTRY_VERSIONS;
-    if (!versions.includes(entry.v))
-      throw new Error(
-        `v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`,
-      );
-    return this.#group.record(entry);
+    return record(this.#group, entry);
   }
 
   isKnown(runId: string): Promise<boolean | null> {
     return this.#group.isKnown(runId);
   }
+}
+
+class Session extends RpcTarget implements RecorderSession {
+  readonly #group: GroupCommit;
+
+  constructor(group: GroupCommit) {
+    super();
+    this.#group = group;
+  }
+
+  async record(entry: RecordEntry): Promise<RecordAnswer> {
+    return record(this.#group, entry);
+  }
+
+  isKnown(runId: string): Promise<boolean | null> {
+    return this.#group.isKnown(runId);
+  }
+}
+
+/** Idempotent: a newer row is never replaced by an older one. */
+function record(group: GroupCommit, entry: RecordEntry): Promise<RecordAnswer> {
+  const versions: readonly number[] = ENTRY_VERSIONS;
+  if (versions.includes(entry.v)) return group.record(entry);
+  throw new Error(`v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`);
 }

@@ -7,6 +7,7 @@
  * store, which repeats calls: one who repeats is enough.
  */
 import { RpcTarget } from "cloudflare:workers";
+import { systemClock } from "../contract/clock.ts";
 import type { ErrorData } from "../contract/errors.ts";
 import { DurableForbiddenError, DurableInvalidInputError, DurableRunError } from "../contract/errors.ts";
 import { checkInteger, checkRunId, checkStepIndex, checkText, LIMITS } from "../contract/limits.ts";
@@ -16,6 +17,7 @@ import type { RunHistoryReads } from "../history/types.ts";
 import type { Op } from "../ledger/requests.ts";
 import type { EventState, KeptManifest, StepState } from "../ledger/state.ts";
 import { checkCompletion, checkMessage } from "../stores/coordinated/check-message.ts";
+import { CoordinatorSessions } from "../stores/coordinated/coordinator-sessions.ts";
 import { classifyFault, isOutOfSubrequests } from "../stores/coordinated/retry.ts";
 import type {
   CompletionMessage,
@@ -44,12 +46,18 @@ export interface RunServiceEnv {
 export class RunSession extends RpcTarget implements RunSessionMethods {
   readonly #env: RunServiceEnv;
   readonly #props: unknown;
+  readonly #coordinators: CoordinatorSessions;
 
   /** `props`: the binding's, unchecked. A mistake in them is the answer to every call. */
   constructor(env: RunServiceEnv, props: unknown) {
     super();
     this.#env = env;
     this.#props = props;
+    this.#coordinators = new CoordinatorSessions({ stub: (runId) => this.#stub(runId), clock: systemClock });
+  }
+
+  [Symbol.dispose](): void {
+    this.#coordinators.close();
   }
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
@@ -57,7 +65,7 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
       checkMessage(message);
       const { op, runId } = message.request;
       if (grant.access === "read") throw readOnly(op);
-      return this.#ask(runId, grant, (coordinator) => coordinator.submit(withScope(message, grant)));
+      return this.#kept(runId, grant, await this.#coordinators.submit(withScope(message, grant)));
     });
   }
 
@@ -159,14 +167,21 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     );
   }
 
-  /** Refuses what an object answers that does not say that it kept to the scope: one from before there were scopes. */
   async #ask<T>(
     runId: string,
-    { projectId }: Grant,
+    grant: Grant,
     call: (coordinator: CoordinatorLike) => Promise<Envelope<T>>,
   ): Promise<Envelope<T>> {
     checkRunId(runId);
-    const envelope = await call(this.#env.RUNS.getByName(runId) as CoordinatorLike);
+    return this.#kept(runId, grant, await call(this.#stub(runId)));
+  }
+
+  #stub(runId: string): CoordinatorLike {
+    return this.#env.RUNS.getByName(runId) as CoordinatorLike;
+  }
+
+  /** Refuses what an object answers that does not say that it kept to the scope: one from before there were scopes. */
+  #kept<T>(runId: string, { projectId }: Grant, envelope: Envelope<T>): Envelope<T> {
     if (projectId === undefined || envelope.scope === projectId) return ownCopy(envelope);
     const message = `the object of run "${runId}" is of a version that knows no scopes. Call again once it is replaced.`;
     return { ok: false, error: { code: "store_unavailable", message } };

@@ -6,6 +6,7 @@
  * that may have left (R20 is callFresh's), and knows no method.
  */
 import type { Clock } from "../contract/clock.ts";
+import { HeldSession } from "../stores/coordinated/held-session.ts";
 import { classifyFault, isOfAnotherRequest } from "../stores/coordinated/retry.ts";
 import type { Envelope } from "../stores/coordinated/wire.ts";
 import type { RunServiceMethods, RunSessionMethods, ServiceEnvelope } from "./wire.ts";
@@ -13,11 +14,7 @@ import type { RunServiceMethods, RunSessionMethods, ServiceEnvelope } from "./wi
 /** Longer than any call is held. Of a session that owes an answer for so long, nothing more is asked. */
 const UNANSWERED_MS = 90_000;
 
-/** A session, and its calls under way: the oldest first. */
-interface Held {
-  readonly session: RunSessionMethods & Partial<Disposable>;
-  readonly calls: Set<{ readonly since: number }>;
-}
+type Held = HeldSession<RunSessionMethods>;
 
 type Call<T> = (session: RunSessionMethods) => Promise<ServiceEnvelope<T>>;
 
@@ -50,48 +47,31 @@ export class Sessions {
   }
 
   async #callOn<T>(held: Held, call: Call<T>): Promise<Envelope<T>> {
-    const underWay = { since: this.#clock.now() };
-    held.calls.add(underWay);
     try {
-      return heard(await call(held.session));
+      return heard(await held.call(call));
     } catch (error) {
       // A session that can say that an object is overloaded is well.
       if (classifyFault(error) !== "overloaded") this.#letGo(held);
       throw error;
-    } finally {
-      held.calls.delete(underWay);
-      if (held !== this.#current) disposeIdle(held);
     }
   }
 
   #usable(): Held | undefined {
     const held = this.#current;
-    if (held === undefined) return undefined;
-    for (const { since } of held.calls) {
-      if (this.#clock.now() - since > UNANSWERED_MS) this.#letGo(held);
-      break;
-    }
+    if (held !== undefined && held.unansweredMs > UNANSWERED_MS) this.#letGo(held);
     return this.#current;
   }
 
   /** Does not wait: calls are sent along, and fail as the open does. */
   #open(): Held {
-    const session = this.#service.open();
-    // Each call tells it by itself.
-    Promise.resolve(session).catch(() => {});
-    this.#current = { session, calls: new Set() };
+    this.#current = new HeldSession(this.#service.open(), this.#clock);
     return this.#current;
   }
 
-  /** It is disposed of once its last call has been answered. */
   #letGo(held: Held): void {
     if (held === this.#current) this.#current = undefined;
-    disposeIdle(held);
+    held.letGo();
   }
-}
-
-function disposeIdle({ session, calls }: Held): void {
-  if (calls.size === 0) session[Symbol.dispose]?.();
 }
 
 /** What befell the object behind the service, thrown as a stub of the object would throw it. */

@@ -4,7 +4,6 @@
  */
 import {
   abortAllDurableObjects,
-  evictDurableObject,
   runDurableObjectAlarm,
   runInDurableObject,
 } from "cloudflare:test";
@@ -16,7 +15,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, recordedRun, recordedStep, saved, wait } from "./coordinator-world.ts";
-import { drained, wipe } from "./disasters.ts";
+import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
 let clock: TestClock;
@@ -43,7 +42,7 @@ async function sleeping() {
   await wait(200);
   await drained(runId);
   await runDurableObjectAlarm(stubOf(runId));
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   return { runId, fence };
 }
 
@@ -233,7 +232,7 @@ it("a restored object that goes on before the next claim does not hide what D1 h
     state.storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'step'");
     state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   for (let i = 3; i < 8; i += 1) {
     await worker.beginStep(aStep(runId, i, { fence }));
     await worker.completeStep({ runId, stepIndex: i, fence, result: i });
@@ -248,7 +247,7 @@ it("code that is older than the tables leaves their version alone", async () => 
   await runInDurableObject(stubOf(runId), (_o, state) => {
     state.storage.sql.exec("UPDATE durable_rows SET row = 99 WHERE id = 'schema_version'");
   });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   expect(await store().loadRun(runId)).toMatchObject({ status: "running" });
   const version = await runInDurableObject(
     stubOf(runId),

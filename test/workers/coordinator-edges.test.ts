@@ -3,7 +3,6 @@
  */
 import {
   abortAllDurableObjects,
-  evictDurableObject,
   runDurableObjectAlarm,
   runInDurableObject,
 } from "cloudflare:test";
@@ -12,7 +11,7 @@ import { expect, it } from "vitest";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, recordedRun, wait, saved } from "./coordinator-world.ts";
-import { drained } from "./disasters.ts";
+import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -54,7 +53,7 @@ it("a restart after 30 steps and no heartbeat takes only the last few for unreco
     await store().completeStep({ runId, stepIndex: i, fence, attempt: 1, result: "r".repeat(200_000) });
   }
   await drained(runId);
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   const lag = await stubOf(runId).lag();
   expect(lag.ok && lag.value.rows).toBeLessThanOrEqual(16);
 });
@@ -156,7 +155,7 @@ it("a lapsed lease is told to D1 once, not at each wake-up", async () => {
   await runDurableObjectAlarm(stubOf(runId));
   let told = 0;
   for (let i = 0; i < 3; i += 1) {
-    await evictDurableObject(stubOf(runId));
+    await evict(runId);
     db.log.length = 0;
     await store().emitEvent({ runId, key: `k${i}`, payload: 1 });
     await wait(150);

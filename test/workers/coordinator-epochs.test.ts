@@ -1,14 +1,14 @@
 /**
  * Cases in which a coordinator once went wrong: what was begun before the cache was emptied, and ends after.
  */
-import { abortAllDurableObjects, evictDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, wait, recordedRun, recordedStep } from "./coordinator-world.ts";
-import { drained } from "./disasters.ts";
+import { store, claim, wait, recordedRun, recordedStep } from "./coordinator-world.ts";
+import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -25,7 +25,7 @@ it("a flush of the new epoch does not join a following of the old", async () => 
   };
   await one().beginStep(aStep(runId, 0, { fence }));
   await one().completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "old" });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   const elsewhere = new D1DurableRunStore(env.DB, { clock });
   const taken = await elsewhere.startOrResume({ ...aRun(), runId });
   const held = gate();
@@ -81,7 +81,7 @@ it("an acknowledged event outlives a compare that finds D1 ahead", async () => {
     if (isInsert(q)) throw new Error("D1_ERROR: Network connection lost.");
   };
   const emitted = await one().emitEvent({ runId, key: "k", payload: "first" });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   const elsewhere = new D1DurableRunStore(env.DB, { clock });
   await elsewhere.startOrResume({ ...aRun(), runId });
   db.before = async () => {};
@@ -137,8 +137,8 @@ it("a begin in memory alone is not sent to D1; crash then loses nothing acknowle
   }).toEqual({ inD1: ["failed", 1], accepted: true, payload: 2 });
 });
 
-for (const evict of [false, true])
-  it(`a run that a D1 store ended after a read through the coordinator stays ended, evicted: ${evict}`, async () => {
+for (const isEvicted of [false, true])
+  it(`a run that a D1 store ended after a read through the coordinator stays ended, evicted: ${isEvicted}`, async () => {
     const runId = newRunId();
     const d1 = new D1DurableRunStore(env.DB, { clock });
     const { fence = 0 } = await d1.startOrResume({ ...aRun(), runId });
@@ -146,7 +146,7 @@ for (const evict of [false, true])
     await d1.beginStep(aStep(runId, 0, { fence }));
     await d1.completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
     await d1.endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
-    if (evict) await evictDurableObject(stubOf(runId));
+    if (isEvicted) await evict(runId);
     clock.advance(40_000);
     const back = await store().startOrResume({ ...aRun(), runId });
     expect({

@@ -2,14 +2,14 @@
  * Cases in which a coordinator once went wrong, or could have: what happens between a flush and its answer, and sizes
  * that add up.
  */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, wait } from "./coordinator-world.ts";
-import { drained } from "./disasters.ts";
+import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -19,7 +19,7 @@ useGatedWorld();
 it("an alarm during a rebuild does not lose an early event", async () => {
   const runId = newRunId();
   await store().emitEvent({ runId, key: "k", payload: "first" });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   const held = gate();
   let reads = 0;
   db.before = async (queries) => {
@@ -151,7 +151,7 @@ it("reading a run that is long over rebuilds it once", async () => {
 it("an answer that comes after the cache was emptied marks nothing as recorded", async () => {
   const { runId, fence } = await claim();
   await drained(runId);
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   // A flush is committed, and its answer is late.
   const late = gate();
   db.after = async (queries) => {

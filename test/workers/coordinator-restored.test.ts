@@ -1,11 +1,11 @@
 /**
  * Cases in which a coordinator once went wrong: leases of an object that was rebuilt or restored.
  */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { expect, it } from "vitest";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { store, claim, stubOf, wait, recordedRun, saved } from "./coordinator-world.ts";
-import { drained, wipe } from "./disasters.ts";
+import { drained, evict, wipe } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { clock, useGatedWorld } from "./gated-world.ts";
 
@@ -52,7 +52,7 @@ it("storage that was restored to an older lease ends no live one", async () => {
     );
     state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
   });
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   clock.advance(10_000);
   const renewed = await store().renewLease({ runId, workerId: "worker-1", fence });
   const after = await store().renewLease({ runId, workerId: "worker-1", fence });

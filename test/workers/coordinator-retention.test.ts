@@ -2,14 +2,14 @@
  * When an object deletes its storage (R19), also one that slept all the while and is woken by nothing but its alarm.
  */
 import { env } from "cloudflare:workers";
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import { RunHistory } from "../../src/history/run-history.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, stubOf, withSteps, saved } from "./coordinator-world.ts";
-import { drained, wipe } from "./disasters.ts";
+import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { AT, iso, SetClock } from "./history-world.ts";
 
@@ -33,7 +33,7 @@ async function ended(): Promise<string> {
 }
 
 async function wakeUp(runId: string, afterMs: number): Promise<void> {
-  await evictDurableObject(stubOf(runId));
+  await evict(runId);
   clock.advance(afterMs);
   await runDurableObjectAlarm(stubOf(runId));
 }
@@ -121,7 +121,7 @@ describe.each(["awake", "asleep"])("an object whose run was purged, %s", (state)
     clock.advance(10 * HOUR);
     await new RunHistory(env.DB, { clock }).purge({ before: iso(AT + HOUR) });
     expect(await recordedRun(runId)).toBeNull();
-    if (state === "asleep") await evictDurableObject(stubOf(runId));
+    if (state === "asleep") await evict(runId);
     return runId;
   }
 

@@ -7,8 +7,21 @@ import { aRun, aStep } from "../../src/testing/harness.ts";
 
 type Row = Record<string, unknown>;
 
+const stores: CoordinatedDurableRunStore[] = [];
+
 export function store(ack: AckPolicy = "record"): CoordinatedDurableRunStore {
-  return new CoordinatedDurableRunStore(env.RUNS, { ack });
+  return known(new CoordinatedDurableRunStore(env.RUNS, { ack }));
+}
+
+/** Whose sessions are let go of with the others. */
+export function known(made: CoordinatedDurableRunStore): CoordinatedDurableRunStore {
+  stores.push(made);
+  return made;
+}
+
+/** As when the invocations that had them are over. */
+export async function letGoOfSessions(): Promise<void> {
+  for (const made of stores.splice(0)) await made.close();
 }
 
 export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string; fence: number }> {

@@ -1,7 +1,6 @@
 /** What is the coordinator's own: gathering, rebuilding, the alarm, retention, resets under load. */
 import {
   abortAllDurableObjects,
-  evictDurableObject,
   runDurableObjectAlarm,
   runInDurableObject,
 } from "cloudflare:test";
@@ -15,7 +14,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { store, claim, recordedRun, recordedStep, saved } from "./coordinator-world.ts";
-import { drained, wipe } from "./disasters.ts";
+import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
 let clock: TestClock;
@@ -179,7 +178,7 @@ describe("losing the object", () => {
       state.storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'step'");
       state.storage.sql.exec("DELETE FROM durable_rows WHERE id = 'recorded_revision'");
     });
-    await evictDurableObject(env.RUNS.getByName(runId));
+    await evict(runId);
     const { completedSteps } = await store().startOrResume({ ...aRun(), runId });
     expect(completedSteps).toMatchObject([{ result: "recorded" }]);
   });

@@ -1,17 +1,27 @@
 /** What can befall a run's object. */
 import { abortAllDurableObjects, evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import { letGoOfSessions } from "./coordinator-world.ts";
 
 /** The object is reset: memory is gone, and so is what no commit had reached. */
 export async function abort(_runId: string): Promise<void> {
   await abortAllDurableObjects();
 }
 
-/** The object is put to sleep in order: memory is gone. A call that a dead worker has left held keeps it awake until it ends. */
+/**
+ * The object is put to sleep in order: memory is gone. Sessions are let go of; a call that a dead worker has left held
+ * keeps it awake until it ends.
+ */
 export async function evict(runId: string): Promise<void> {
+  await letGoOfSessions();
+  await putToSleep(env.RUNS.getByName(runId));
+}
+
+/** Once nothing has a session with it or a call of it. */
+export async function putToSleep(stub: DurableObjectStub): Promise<void> {
   for (;;) {
     try {
-      return await evictDurableObject(env.RUNS.getByName(runId));
+      return await evictDurableObject(stub);
     } catch (error) {
       if (!String(error).includes("active references")) throw error;
     }
@@ -20,7 +30,15 @@ export async function evict(runId: string): Promise<void> {
 
 /** Memory and storage are gone: only D1 is left (R17). */
 export async function wipe(runId: string): Promise<void> {
-  await runInDurableObject(env.RUNS.getByName(runId), (_object, state) => state.storage.deleteAll());
+  const wiping = runInDurableObject(env.RUNS.getByName(runId), (_object, state) =>
+    // No object lives to see that its storage is gone: no call comes in between.
+    state.blockConcurrencyWhile(async () => {
+      await state.storage.deleteAll();
+      await state.storage.sync();
+      state.abort("wiped");
+    }),
+  );
+  await wiping.catch(() => {});
   await abortAllDurableObjects();
 }
 

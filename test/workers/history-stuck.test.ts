@@ -1,6 +1,6 @@
 /** RunHistory.stuck: what is told of runs that real workers have left, and what is not. */
 import { env } from "cloudflare:workers";
-import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RunHistory } from "../../src/history/run-history.ts";
 import type { StuckOptions } from "../../src/history/types.ts";
@@ -9,7 +9,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { claim, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
-import { drained, wipe } from "./disasters.ts";
+import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
 import { AT, insert, iso, runRow, SetClock } from "./history-world.ts";
@@ -90,7 +90,7 @@ describe("with a coordinator", () => {
     await wipe(runId);
     coordinatorClock.advance(20_000);
     await stubOf(runId).readRun();
-    if (sleeps) await evictDurableObject(stubOf(runId));
+    if (sleeps) await evict(runId);
     coordinatorClock.advance(30_000);
     await runDurableObjectAlarm(stubOf(runId));
     await drained(runId);
@@ -187,7 +187,7 @@ describe("while D1 cannot be written", () => {
       "the row changes again",
       (run) => isRefusing(() => store("coordinator").beginStep(aStep(run.runId, 0, { ...run, ...waits }))),
     ],
-    ["the object sleeps", ({ runId }) => evictDurableObject(stubOf(runId))],
+    ["the object sleeps", ({ runId }) => evict(runId)],
   ])("the lag is that of the first change that D1 lacked, though %s meanwhile", async (_what, meanwhile) => {
     const run = await claimed();
     coordinatorClock.advance(15_000);
@@ -228,7 +228,7 @@ describe("while D1 cannot be written", () => {
     const { runId, fence } = await claimed();
     coordinatorClock.advance(15_000);
     await works(runId);
-    await evictDurableObject(stubOf(runId));
+    await evict(runId);
     coordinatorClock.advance(5_000);
     await store().beginStep(aStep(runId, 0, { fence, ...waits }));
     await drained(runId);

@@ -1,9 +1,9 @@
 /** Runs over recorder objects, through the store: what they share, and that they are never needed. */
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
-import type { RecorderLike } from "../../src/coordinator/record-entry.ts";
+import type { RecorderSession } from "../../src/coordinator/record-entry.ts";
 import { RunHistory } from "../../src/history/run-history.ts";
 import { newRunId } from "../../src/identity.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
@@ -12,7 +12,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store } from "./coordinator-world.ts";
-import { abort, wipe } from "./disasters.ts";
+import { abort, putToSleep, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { ownRecorders, rowsOf, WatchedDatabase } from "./recorder-world.ts";
 
@@ -61,7 +61,7 @@ interface Way {
   readonly asked: { name: string; runId: string }[];
   /** How often one was asked whether D1 knows a run. */
   questions: number;
-  accident: ((recorder: RecorderLike) => RecorderLike) | undefined;
+  accident: ((recorder: RecorderSession) => RecorderSession) | undefined;
   /** Runs of which a question or an entry has not been answered. */
   readonly waiting: Set<string>;
   readonly prefix: string;
@@ -75,7 +75,7 @@ function recordersOnTheWay(): Way {
     return answer.finally(() => waiting.delete(runId));
   };
   const recorders = ownRecorders((real, name) => {
-    const recorder = (): RecorderLike => way.accident?.(real) ?? real;
+    const recorder = (): RecorderSession => way.accident?.(real) ?? real;
     return {
       record(entry) {
         asked.push({ name, runId: entry.runId });
@@ -144,7 +144,7 @@ describe("a recorder object", () => {
   });
 });
 
-const ACCIDENTS: Readonly<Record<string, (recorder: RecorderLike) => RecorderLike>> = {
+const ACCIDENTS: Readonly<Record<string, (recorder: RecorderSession) => RecorderSession>> = {
   "throws before it has sent anything": () => ({
     record: () => Promise.reject(new Error("internal error; reference = x")),
     isKnown: () => Promise.reject(new Error("internal error; reference = x")),
@@ -274,7 +274,7 @@ describe("a recorder object that is", () => {
     const way = recordersOnTheWay();
     const run = await claim();
     await aShortStep(run, 0);
-    await evictDurableObject(stubOf(way));
+    await putToSleep(stubOf(way));
     await aShortStep(run, 1);
     expect(way.asked.length).toBe(3);
     expect(await recordedStep(run.runId, 1)).toMatchObject({ result: '"result 1"' });

@@ -11,6 +11,7 @@ import type {
   RecordEntry,
   RecorderLike,
   RecorderNamespaceLike,
+  RecorderSession,
   Told,
 } from "../../src/coordinator/record-entry.ts";
 import { entryOf } from "../../src/coordinator/record-entry.ts";
@@ -214,14 +215,27 @@ class WatchedStatement implements D1PreparedStatementLike {
   }
 }
 
-/** Recorder objects that no other test uses; `around` stands between a coordinator and each of them. */
+/** Recorder objects that no other test uses; `around` stands between a coordinator and each of them, sessions too. */
 export function ownRecorders(
-  around: (recorder: RecorderLike, name: string) => RecorderLike = (recorder) => recorder,
+  around: (recorder: RecorderSession, name: string) => RecorderSession = (recorder) => recorder,
 ): RecorderNamespaceLike & { readonly prefix: string } {
   const prefix = newRunId();
   return {
     prefix,
-    getByName: (name) => around(env.RECORDERS.getByName(`${prefix}-${name}`), name),
+    getByName(name): RecorderLike {
+      const stub = env.RECORDERS.getByName(`${prefix}-${name}`);
+      const called = around(stub, name);
+      return {
+        record: (entry) => called.record(entry),
+        isKnown: (runId) => called.isKnown(runId),
+        open: () => {
+          const session = stub.open() as unknown as RecorderSession & Disposable;
+          // Each call tells it by itself.
+          Promise.resolve(session).catch(() => {});
+          return { ...around(session, name), [Symbol.dispose]: () => session[Symbol.dispose]() };
+        },
+      };
+    },
   };
 }
 

@@ -23,7 +23,8 @@ let doomed = 0;
 let failures = 0;
 
 class CountedSession extends RunSession {
-  [Symbol.dispose](): void {
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
     counts.disposed += 1;
   }
 }

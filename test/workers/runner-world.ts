@@ -2,18 +2,18 @@
  * What tests of the runner over real objects stand on: one movable time for the worker and for the object of its run,
  * and a view of the calls that the object holds.
  */
-import { env } from "cloudflare:workers";
 import type { Clock } from "../../src/contract/clock.ts";
 import { codeOf } from "../../src/contract/errors.ts";
 import type { DurableRunStore } from "../../src/contract/types.ts";
 import { newRunId } from "../../src/identity.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import type { RunDurableInput, RunDurableResult } from "../../src/runner/types.ts";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import type { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { MANIFEST } from "../../src/testing/harness.ts";
 import { WrappedStore } from "../support/wrapped-store.ts";
+import { store as storeOver } from "./coordinator-world.ts";
 import { faults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
 
@@ -56,7 +56,7 @@ export function newRunnerWorld(ack: AckPolicy): RunnerWorld {
   };
   faults.clock = clock;
   faults.wrap = () => db;
-  const open = () => new CoordinatedDurableRunStore(env.RUNS, { ack });
+  const open = () => storeOver(ack);
   const store = new WrappedStore(open(), { pushes: true });
   const run: RunnerWorld["run"] = (taskFn, options = {}) =>
     runDurable({ runId, manifest: MANIFEST, store, clock: time, leaseMs: LEASE_MS, ...options, taskFn });

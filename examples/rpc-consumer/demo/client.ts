@@ -54,7 +54,7 @@ export async function beginUntilPacked(url: string, items: readonly string[], co
 /** Whether it has settled by now. */
 async function hasEnded(answer: Promise<unknown>): Promise<boolean> {
   const notYet = {};
-  return (await Promise.race([answer, notYet])) !== notYet;
+  return (await Promise.race([answer, Promise.resolve(notYet)])) !== notYet;
 }
 
 /** Asks until the lease of the worker that died has lapsed, and whoever has the runs answers again. */

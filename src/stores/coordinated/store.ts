@@ -24,6 +24,7 @@ import type { BeginOptions } from "../ledger-store.ts";
 import { LedgerStore } from "../ledger-store.ts";
 import { isInline } from "../sql/bodies.ts";
 import { checkWaitForEvent, checkWatchLease, eventCompletion } from "../to-request.ts";
+import { CoordinatorSessions } from "./coordinator-sessions.ts";
 import type { RetryOptions } from "./retry.ts";
 import { callFresh } from "./retry.ts";
 import type { AckPolicy, CoordinatorLike, CoordinatorNamespaceLike, Envelope, WireMessage } from "./wire.ts";
@@ -76,15 +77,18 @@ class RpcJournal implements Journal {
   readonly #options: CoordinatedStoreOptions;
   /** R16: a begin is not committed by itself, so what ends the attempt says again what it began. */
   readonly #begun = new Map<string, BegunFacts & { attempt: number }>();
+  readonly #sessions: CoordinatorSessions;
 
   constructor(namespace: CoordinatorNamespaceLike, options: CoordinatedStoreOptions) {
     this.#namespace = namespace;
     this.#options = options;
+    const { clock = systemClock } = options;
+    this.#sessions = new CoordinatorSessions({ stub: (runId) => this.#stub(runId), clock });
   }
 
   async submit<O extends Op>(request: RequestOf<O>): Promise<Answer<O>> {
     const message = this.#message(this.#withBegun(request));
-    const envelope = await this.#call(request.runId, (coordinator) => coordinator.submit(message));
+    const envelope = await this.#repeat(() => this.#sessions.submit(message));
     this.#remember(request, envelope as Answer);
     return envelope as Answer<O>;
   }
@@ -147,6 +151,7 @@ class RpcJournal implements Journal {
 
   async close(): Promise<void> {
     this.#begun.clear();
+    this.#sessions.close();
   }
 
   async #read<T>(runId: string, call: (coordinator: CoordinatorLike) => Promise<Envelope<T>>): Promise<T> {
@@ -156,10 +161,18 @@ class RpcJournal implements Journal {
   }
 
   #call<T>(runId: string, call: (coordinator: CoordinatorLike) => Promise<T>): Promise<T> {
-    const { clock = systemClock, retry, locationHint } = this.#options;
+    return this.#repeat(() => call(this.#stub(runId)));
+  }
+
+  #repeat<T>(call: () => Promise<T>): Promise<T> {
+    const { clock = systemClock, retry } = this.#options;
+    return callFresh(call, clock, retry);
+  }
+
+  #stub(runId: string): CoordinatorLike {
+    const { locationHint } = this.#options;
     const where = locationHint === undefined ? undefined : { locationHint };
-    const fresh = (): Promise<T> => call(this.#namespace.getByName(runId, where) as CoordinatorLike);
-    return callFresh(fresh, clock, retry);
+    return this.#namespace.getByName(runId, where) as CoordinatorLike;
   }
 
   #message(request: Request): WireMessage {

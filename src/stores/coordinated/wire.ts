@@ -31,7 +31,17 @@ export interface WireMessage<O extends Op = Op> {
   readonly body?: Uint8Array;
   /** The scope: the one project whose runs the caller may change. Absent: those of all. */
   readonly projectId?: string;
+  /** Whether the answer is to bring a session. An object from before there were sessions brings none. */
+  readonly opens?: boolean;
 }
+
+/** What an object hands out for the calls that follow: `submit`, as its own (0031). */
+export interface CoordinatorSession {
+  submit(message: WireMessage): Promise<Envelope<Answers[Op]>>;
+}
+
+/** To a message that `opens`. */
+export type OpeningAnswer = Envelope<Answers[Op]> & { readonly session?: CoordinatorSession };
 
 /** A step that is to be completed with the event that a call waits for. What is completed is acknowledged by `ack`. */
 export interface CompletionMessage {
@@ -84,7 +94,7 @@ export interface CoordinatorReads {
 
 /** What the coordinator's stub offers, structurally, so that this package's store needs no Cloudflare types. */
 export interface CoordinatorLike extends CoordinatorReads {
-  submit(message: WireMessage): Promise<Envelope<Answers[Op]>>;
+  submit(message: WireMessage): Promise<OpeningAnswer>;
 }
 
 /** A namespace of coordinators. Cloudflare's `DurableObjectNamespace<RunCoordinator>` fits. */
