@@ -16,6 +16,8 @@ export interface Counts {
   objectRowsWritten: number;
   alarmsSet: number;
   rpcCalls: number;
+  /** Those of them that are billed as requests: all but the calls on a session. */
+  requests: number;
   /** Arguments and answers, as JSON; bytes as they are. */
   rpcBytes: number;
 }
@@ -41,6 +43,7 @@ export function noCounts(): Counts {
     objectRowsWritten: 0,
     alarmsSet: 0,
     rpcCalls: 0,
+    requests: 0,
     rpcBytes: 0,
   };
 }
@@ -135,17 +138,20 @@ export function countedNamespace<Namespace extends { getByName(name: string, opt
 
 /** A binding to RunService: opening a session is a call, and so is each of the session's. */
 export function countedService(inner: object, counts: Counts): object {
-  const service = inner as { open(): object };
-  return {
-    open: () => {
-      counts.rpcCalls += 1;
-      return countedStub(service.open(), counts);
-    },
-  };
+  return countedStub(inner, counts) as object;
+}
+
+/** An object or an entrypoint. */
+function countedStub(stub: unknown, counts: Counts): unknown {
+  return counted(stub, counts, () => (counts.requests += 1));
+}
+
+function countedSession(session: unknown, counts: Counts): unknown {
+  return counted(session, counts, () => {});
 }
 
 /** Disposal passes uncounted, and so does the wait for a session to be open. */
-function countedStub(stub: unknown, counts: Counts): unknown {
+function counted(stub: unknown, counts: Counts, onCall: () => void): unknown {
   const methods = stub as Methods;
   return new Proxy(methods, {
     get: (_target, name) => {
@@ -153,13 +159,18 @@ function countedStub(stub: unknown, counts: Counts): unknown {
         const method: unknown = Reflect.get(methods, name);
         return typeof method === "function" ? method.bind(methods) : method;
       }
-      return async (...args: unknown[]): Promise<unknown> => {
+      const called = (): void => {
         counts.rpcCalls += 1;
+        onCall();
+      };
+      if (name === "open") return () => (called(), countedSession(methods["open"]?.(), counts));
+      return async (...args: unknown[]): Promise<unknown> => {
+        called();
         counts.rpcBytes += bytesOf(args);
         const answer = await methods[name]?.(...args);
         const { session, ...rest } = Object(answer) as { session?: object };
         counts.rpcBytes += bytesOf(session ? rest : answer);
-        return session ? { ...rest, session: countedStub(session, counts) } : answer;
+        return session ? { ...rest, session: countedSession(session, counts) } : answer;
       };
     },
   });

@@ -60,6 +60,7 @@ const COUNTED: readonly (readonly [keyof CountedCost["step"], string])[] = [
   ["objectRowsWritten", "object rows written"],
   ["alarmsSet", "alarms set"],
   ["rpcCalls", "RPC calls"],
+  ["requests", "of them requests"],
   ["rpcBytes", "bytes over RPC"],
 ];
 

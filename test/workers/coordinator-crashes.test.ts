@@ -2,11 +2,7 @@
  * Cases in which a coordinator once went wrong, or could have: crashes, lost answers, storage lost or restored,
  * stalled databases.
  */
-import {
-  abortAllDurableObjects,
-  runDurableObjectAlarm,
-  runInDurableObject,
-} from "cloudflare:test";
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";

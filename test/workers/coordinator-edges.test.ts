@@ -1,11 +1,7 @@
 /**
  * Cases in which a coordinator once went wrong, or could have: the edges of recording, retention and rebuilding.
  */
-import {
-  abortAllDurableObjects,
-  runDurableObjectAlarm,
-  runInDurableObject,
-} from "cloudflare:test";
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";

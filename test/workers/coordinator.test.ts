@@ -1,9 +1,5 @@
 /** What is the coordinator's own: gathering, rebuilding, the alarm, retention, resets under load. */
-import {
-  abortAllDurableObjects,
-  runDurableObjectAlarm,
-  runInDurableObject,
-} from "cloudflare:test";
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
