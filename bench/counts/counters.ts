@@ -150,12 +150,14 @@ function countedSession(session: unknown, counts: Counts): unknown {
   return counted(session, counts, () => {});
 }
 
-/** Disposal passes uncounted, and so does the wait for a session to be open. */
+/** Disposal passes uncounted. */
 function counted(stub: unknown, counts: Counts, onCall: () => void): unknown {
   const methods = stub as Methods;
   return new Proxy(methods, {
     get: (_target, name) => {
-      if (typeof name === "symbol" || name === "then") {
+      // What is waited for would not be counted; calls can be made of a session that is not open yet.
+      if (name === "then") return undefined;
+      if (typeof name === "symbol") {
         const method: unknown = Reflect.get(methods, name);
         return typeof method === "function" ? method.bind(methods) : method;
       }

@@ -93,6 +93,8 @@ interface Completion extends CompletionMessage {
   outcome?: { readonly decision: Decision<"complete">; readonly recorded?: Promise<void> | undefined };
 }
 
+type Work<T> = Envelope<T> | Promise<Envelope<T>>;
+
 export class CoordinatedRun implements CoordinatorReads {
   readonly #input: CoordinatedRunInput;
   readonly #cache: RunCache;
@@ -135,7 +137,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
     const scope = (message as WireMessage | null)?.projectId;
-    return this.#envelope(scope, async () => {
+    return this.#envelope(scope, () => {
       checkMessage(message);
       const { request, body, ack } = message;
       const version: number = message.v;
@@ -317,8 +319,12 @@ export class CoordinatedRun implements CoordinatorReads {
     return ack === "record" && this.#readiness.mayAssume && request.op === "claim" && isShort(request);
   }
 
-  /** The synchronous block (R11), then the wait that the policy asks for. */
-  async #apply(whole: Request, ack: AckPolicy, scope: string | undefined): Promise<Envelope<Answers[Op]>> {
+  /** The synchronous block (R11); an answer that waits for D1 is a promise. */
+  #apply(
+    whole: Request,
+    ack: AckPolicy,
+    scope: string | undefined,
+  ): Envelope<Answers[Op]> | Promise<Envelope<Answers[Op]>> {
     const { request, chunks } = splitBody(whole);
     const refused = changeOutOfScope(this.#cache.run, request, scope);
     if (refused) {
@@ -363,9 +369,11 @@ export class CoordinatedRun implements CoordinatorReads {
       held.outcome = { decision: end, ...(held.ack === "record" && { recorded }) };
     // Each who waits for it is told by itself.
     recorded?.catch(() => {});
-    if (waitsForD1) await recorded;
-    if (isAssumed) this.#waiters.wakeAll();
-    return { ok: true, value };
+    const answer = (): Envelope<Answers[Op]> => {
+      if (isAssumed) this.#waiters.wakeAll();
+      return { ok: true, value };
+    };
+    return waitsForD1 && recorded ? recorded.then(answer) : answer();
   }
 
   /** With the steps that end with the event. */
@@ -380,14 +388,14 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
-  async #recorded(revision: number): Promise<void> {
+  #recorded(revision: number): Promise<void> {
     const { clock, times } = this.#input;
     const { recordDeadlineMs } = times;
     const late = (): Error =>
       new DurableStoreUnavailableError(`D1 did not hold the change within ${recordDeadlineMs} ms`);
     const giveUpAt = clock.now() + recordDeadlineMs;
     this.#recorder.expedite();
-    await withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
+    return withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
   }
 
   async #untilRecorded(revision: number, giveUpAt: number): Promise<void> {
@@ -515,14 +523,14 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** Says which scope was kept to: nobody answers for an object that knows none. */
-  async #envelope<T>(scope: string | undefined, work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+  #envelope<T>(scope: string | undefined, work: () => Work<T>): Promise<Envelope<T>> {
     this.#letGo();
-    const envelope = await this.#answered(work);
-    return scope === undefined ? envelope : { ...envelope, scope };
+    const answered = this.#answered(work);
+    return scope === undefined ? answered : answered.then((envelope) => ({ ...envelope, scope }));
   }
 
   /** R20: what the contract has a code for is answered; only defects are thrown. */
-  async #answered<T>(work: () => Promise<Envelope<T>>): Promise<Envelope<T>> {
+  async #answered<T>(work: () => Work<T>): Promise<Envelope<T>> {
     try {
       return await work();
     } catch (error) {

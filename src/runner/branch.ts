@@ -16,8 +16,9 @@ export class Branch {
   /** Aborts when the branch is to begin no further step. */
   readonly halted: AbortSignal;
   readonly #abandoned: AbortSignal | undefined;
-  readonly #halt = new AbortController();
-  readonly #abandon = new AbortController();
+  /** None of the task itself, which is neither ended nor abandoned by another. */
+  readonly #halt: AbortController | undefined;
+  readonly #abandon: AbortController | undefined;
   /** Failed steps that its code has seen, and that no begun step has put on record yet. */
   readonly #seen: Set<number>;
   /** How often each key was emitted. */
@@ -40,17 +41,17 @@ export class Branch {
     this.#outer = outer.branch;
     this.#seen = new Set(outer.seen);
     if (prefix === "") {
-      // The task itself is neither ended nor abandoned by another.
       this.halted = outer.halted;
       this.signal = outer.signal;
       return;
     }
+    const [halt, abandon] = [new AbortController(), new AbortController()];
+    this.#halt = halt;
+    this.#abandon = abandon;
     // Its own first: where nobody listens, Node answers the reason of the first in this list that has aborted by then.
-    this.halted = AbortSignal.any([this.#halt.signal, this.#abandon.signal, outer.halted]);
-    this.signal = AbortSignal.any([outer.signal, this.#abandon.signal]);
-    this.#abandoned = outer.abandoned
-      ? AbortSignal.any([outer.abandoned, this.#abandon.signal])
-      : this.#abandon.signal;
+    this.halted = AbortSignal.any([halt.signal, abandon.signal, outer.halted]);
+    this.signal = AbortSignal.any([outer.signal, abandon.signal]);
+    this.#abandoned = outer.abandoned ? AbortSignal.any([outer.abandoned, abandon.signal]) : abandon.signal;
   }
 
   /** The task itself. `halted`: aborts when the attempt takes no further step. */
@@ -84,7 +85,7 @@ export class Branch {
 
   /** Its code has ended. */
   end(why: string): void {
-    this.#halt.abort(new DurableBranchStoppedError(why));
+    this.#halt?.abort(new DurableBranchStoppedError(why));
   }
 
   /** Another branch has decided the group: nothing that this one comes to matters to the task any more. */
@@ -98,16 +99,16 @@ export class Branch {
   }
 
   abandon(why: string): void {
-    this.#abandon.abort(new DurableBranchStoppedError(why));
+    this.#abandon?.abort(new DurableBranchStoppedError(why));
   }
 
   /**
    * Calls `work` and settles like it, or rejects as soon as the branch is abandoned: `work` itself goes on then, and is
    * dropped. One that is abandoned already calls nothing.
    */
-  async unlessAbandoned<T>(work: () => Promise<T>): Promise<T> {
+  unlessAbandoned<T>(work: () => Promise<T>): Promise<T> {
     if (this.#abandoned === undefined) return work();
-    this.#abandoned.throwIfAborted();
+    if (this.#abandoned.aborted) return Promise.reject(this.#abandoned.reason as Error);
     return unlessAborted(this.#abandoned, work());
   }
 

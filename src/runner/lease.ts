@@ -29,6 +29,7 @@ export class Lease {
   /** `undefined` over a plain store. */
   readonly fence: number | undefined;
   readonly #lost = new AbortController();
+  #lostError: DurableRunError | undefined;
   readonly #stopped = new AbortController();
   readonly #calls: PendingCalls;
   /** The runner's clock before the claim, or the last renewal that succeeded, was sent. */
@@ -55,8 +56,8 @@ export class Lease {
 
   /** The error, once lost. Also notices a deadline that passed while this process slept. */
   get lostError(): DurableRunError | undefined {
-    if (!this.#lost.signal.aborted && this.#input.clock.now() >= this.#deadline) this.#loseUnrenewed();
-    return this.#lost.signal.aborted ? (this.#lost.signal.reason as DurableRunError) : undefined;
+    if (!this.#lostError && this.#input.clock.now() >= this.#deadline) this.#loseUnrenewed();
+    return this.#lostError;
   }
 
   get workerId(): string {
@@ -112,7 +113,8 @@ export class Lease {
   }
 
   #loseTo(error: DurableRunError): void {
-    if (this.#lost.signal.aborted) return;
+    if (this.#lostError) return;
+    this.#lostError = error;
     this.#lost.abort(error);
     this.stop();
   }
@@ -131,21 +133,26 @@ export class Lease {
    * An error that is neither an answer nor `store_unavailable` may be a defect that no patience mends: a whole lease of
    * it, and the lease is given up.
    */
-  async offer<T>(call: () => Promise<T>): Promise<T> {
-    const { leaseMs } = this.#input;
+  offer<T>(call: () => Promise<T>): Promise<T> {
+    return this.#offer(call, () => false);
+  }
+
+  /** The same for a mutation under the fence: that it is taken says that the run is held. */
+  commit<T>(call: () => Promise<T>, isTaken: (value: T) => boolean = () => true): Promise<T> {
+    return this.#offer(call, isTaken);
+  }
+
+  async #offer<T>(call: () => Promise<T>, isTaken: (value: T) => boolean): Promise<T> {
+    const { leaseMs, clock } = this.#input;
     try {
-      return await this.#repeat(call, LOST_CALL_MS, (error) => (isUnavailable(error) ? Infinity : leaseMs));
+      const patienceMs = (error: unknown): number => (isUnavailable(error) ? Infinity : leaseMs);
+      const value = await this.#repeat(call, LOST_CALL_MS, patienceMs);
+      if (isTaken(value)) this.#confirmedAt = clock.now();
+      return value;
     } catch (error) {
       if (!isAnswer(error)) this.lose("the store keeps failing", error);
       throw this.lostError ?? error;
     }
-  }
-
-  /** The same for a mutation under the fence: that it is taken says that the run is held. */
-  async commit<T>(call: () => Promise<T>, isTaken: (value: T) => boolean = () => true): Promise<T> {
-    const value = await this.offer(call);
-    if (isTaken(value)) this.#confirmedAt = this.#input.clock.now();
-    return value;
   }
 
   /** For what is told of a failure, or in passing, for one lease at most: a failure itself must get out (R27). */

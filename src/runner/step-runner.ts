@@ -54,7 +54,7 @@ export class StepRunner {
     const { replay } = this.#attempt;
     const recorded = replay.recorded(plan.path);
     if (recorded) replay.assertSame(recorded, plan);
-    const step = recorded ?? (await this.#begun(branch, plan, work));
+    const step = recorded ?? this.#begunLate(branch, plan, work) ?? (await this.#begin(branch, plan));
     if (step.status === "running") return this.#run(branch, plan, step, work);
     return this.#answered<T>(branch, plan, step);
   }
@@ -74,18 +74,21 @@ export class StepRunner {
   }
 
   /** The store is told first, unless nothing depends on that: the limit of retries counts attempts that kill workers. */
-  async #begun<T>(branch: Branch, plan: StepPlan, { retries }: StepWork<T>): Promise<StepRecord> {
+  #begunLate<T>(branch: Branch, plan: StepPlan, { retries }: StepWork<T>): StepRecord | undefined {
     const { replay, lateBegins, knowsOpenSteps, runIsCompleted } = this.#attempt;
     checkStepIndex(plan.stepIndex);
     checkText("path", plan.path, LIMITS.pathBytes);
-    const earlier = replay.open(plan.path);
-    const isNew = !runIsCompleted && knowsOpenSteps && earlier === undefined;
+    const isNew = !runIsCompleted && knowsOpenSteps && replay.open(plan.path) === undefined;
     const mayBeLate = isNew && retries === undefined && branch.unreportedFailures().length === 0;
-    return (mayBeLate && lateBegins.begin(plan)) || this.#begin(branch, plan, earlier);
+    return mayBeLate ? lateBegins.begin(plan) : undefined;
   }
 
   /** `earlier`: the step as it was last known. */
-  async #begin(branch: Branch, plan: StepPlan, earlier: StepRecord | undefined): Promise<StepRecord> {
+  async #begin(
+    branch: Branch,
+    plan: StepPlan,
+    earlier = this.#attempt.replay.open(plan.path),
+  ): Promise<StepRecord> {
     const { knowsOpenSteps, runId, store, lease, clock, replay, runIsCompleted } = this.#attempt;
     if (runIsCompleted) return this.#recall(branch, plan);
     const caught = branch.unreportedFailures();

@@ -7,7 +7,7 @@ import { DurableStepTimeoutError } from "../contract/errors.ts";
  * Calls `work` with a signal, and rejects with `step_timeout` when it has not settled after `timeoutMs`, if that is given;
  * the signal then aborts with that error. `work` itself may go on: what comes of it is dropped.
  */
-export async function withTimeout<T>(
+export function withTimeout<T>(
   clock: Clock,
   { intent, timeoutMs, signal }: { intent: string; timeoutMs: number | undefined; signal: AbortSignal },
   work: (signal: AbortSignal) => Promise<T>,

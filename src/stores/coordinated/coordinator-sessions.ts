@@ -43,7 +43,16 @@ export class CoordinatorSessions {
   async submit(message: WireMessage): Promise<Envelope<Answers[Op]>> {
     const { request } = message;
     const { runId } = request;
-    const answer = (await this.#submitOnSession(message)) ?? (await this.#submitToObject(message));
+    const open = this.#usable(request);
+    let answer: Envelope<Answers[Op]> | undefined;
+    try {
+      answer = await open?.session.call((session) => session.submit(message));
+    } catch (error) {
+      if (classifyFault(error) === "overloaded") throw error;
+      // It may have arrived all the same.
+      if (this.#open.get(runId) === open) this.#letGo(runId);
+    }
+    answer ??= await this.#submitToObject(message);
     if (isOver(request, answer)) this.#letGo(runId);
     return answer;
   }
@@ -53,18 +62,11 @@ export class CoordinatorSessions {
     for (const runId of this.#open.keys()) this.#letGo(runId);
   }
 
-  /** `undefined`: not by a session. It may have arrived all the same. */
-  async #submitOnSession(message: WireMessage): Promise<Envelope<Answers[Op]> | undefined> {
-    const { request } = message;
+  #usable(request: Request): Open | undefined {
     const open = this.#open.get(request.runId);
     if (open === undefined || open.fence !== fenceOf(request)) return undefined;
-    try {
-      if (open.session.unansweredMs < UNANSWERED_MS)
-        return await open.session.call((session) => session.submit(message));
-    } catch (error) {
-      if (classifyFault(error) === "overloaded") throw error;
-    }
-    if (this.#open.get(request.runId) === open) this.#letGo(request.runId);
+    if (open.session.unansweredMs < UNANSWERED_MS) return open;
+    this.#letGo(request.runId);
     return undefined;
   }
 
