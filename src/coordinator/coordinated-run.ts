@@ -6,13 +6,7 @@
  * outside.
  */
 import type { Clock } from "../contract/clock.ts";
-import { backoffMs, withDeadline } from "../contract/clock.ts";
-import {
-  DurableInvalidInputError,
-  DurableRunError,
-  DurableStoreUnavailableError,
-  errorFromData,
-} from "../contract/errors.ts";
+import { DurableInvalidInputError, DurableRunError, errorFromData } from "../contract/errors.ts";
 import type { DurableRunErrorCode, ErrorData } from "../contract/errors.ts";
 import { LIMITS } from "../contract/limits.ts";
 import type { RunStatus } from "../contract/types.ts";
@@ -20,7 +14,7 @@ import { checkRequest } from "../ledger/check-request.ts";
 import { decide } from "../ledger/decide.ts";
 import type { Ended } from "../ledger/events.ts";
 import { completeWith } from "../ledger/events.ts";
-import type { ClaimRequest, Decision, Op, Replies, Request } from "../ledger/requests.ts";
+import type { Decision, Op, Request } from "../ledger/requests.ts";
 import { withBody } from "../ledger/requests.ts";
 import { lapse, unknownRun } from "../ledger/runs.ts";
 import { changeOutOfScope, outOfScope } from "../ledger/scope.ts";
@@ -46,11 +40,20 @@ import { RunCache } from "./cache.ts";
 import { Gathering } from "./gathering.ts";
 import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
+import { Recording } from "./recording.ts";
+import {
+  isRecorded,
+  isRefusedRenewal,
+  isShort,
+  mayDrop,
+  mayLieInMemory,
+  NEED_NO_FENCE,
+} from "./request-traits.ts";
 import type { RecordInput } from "./rebuild.ts";
 import { recordedChunks } from "./rebuild.ts";
 import type { RecorderLike } from "./record-entry.ts";
 import { RecorderWay } from "./recorder-way.ts";
-import { CacheEmptiedError, Recorder } from "./recorder.ts";
+import { Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
 import { mayGo, nextAlarmIn } from "./schedule.ts";
 import type { SyncStorage } from "./schema.ts";
@@ -104,6 +107,7 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #waiters = new Waiters();
   readonly #completions = new HeldCompletions<Completion>();
   readonly #gathering: Gathering;
+  readonly #recording: Recording;
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
@@ -120,7 +124,7 @@ export class CoordinatedRun implements CoordinatorReads {
       deferMs: times.deferMs,
       sendingSince: () => this.#recorder.sendingSince,
       hasFailed: () => this.#recorder.failures > 0,
-      flush: () => this.#flush(),
+      flush: () => this.#recording.flush(),
       arm: () => this.#arm(),
     });
     this.#readiness = new Readiness({
@@ -131,7 +135,16 @@ export class CoordinatedRun implements CoordinatorReads {
       // What D1 has heard of elsewhere may be what somebody waits for.
       onReady: () => this.#waiters.wakeAll(),
       onEmptied: () => this.#recorder.forget(),
-      confirm: () => this.#flush(),
+      confirm: () => this.#recording.flush(),
+    });
+    this.#recording = new Recording({
+      cache: this.#cache,
+      recorder: this.#recorder,
+      readiness: this.#readiness,
+      clock,
+      recordDeadlineMs: times.recordDeadlineMs,
+      onFlushed: () => this.#gathering.start(),
+      arm: () => this.#arm(),
     });
   }
 
@@ -240,7 +253,7 @@ export class CoordinatedRun implements CoordinatorReads {
     try {
       if (this.#cache.run !== null) await this.#noteLapse();
       this.#cache.saveUnsaved();
-      if (this.#hasWork()) await this.#flush();
+      if (this.#hasWork()) await this.#recording.flush();
       // What is being loaded is wanted.
       if (!this.#readiness.isLoading && mayGo(this.#standing())) return this.#readiness.remove();
       this.#cache.saveWatermark();
@@ -308,7 +321,7 @@ export class CoordinatedRun implements CoordinatorReads {
   #toDoBefore(request: Request, ack: AckPolicy): Promise<void> | null {
     if (!this.#readiness.isReady(request.op))
       return this.#assumes(request, ack) ? null : this.#readiness.prepare();
-    return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#flush() : null;
+    return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#recording.flush() : null;
   }
 
   /**
@@ -364,7 +377,7 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#arm();
     this.#gathering.start();
     const isAwaited = waitsForD1 || ends.some(({ held }) => held.ack === "record");
-    const recorded = isAwaited ? this.#recorded(this.#cache.revision) : undefined;
+    const recorded = isAwaited ? this.#recording.recorded(this.#cache.revision) : undefined;
     for (const { held, decision: end } of ends)
       held.outcome = { decision: end, ...(held.ack === "record" && { recorded }) };
     // Each who waits for it is told by itself.
@@ -385,56 +398,6 @@ export class CoordinatedRun implements CoordinatorReads {
     const standing = { run, step: (stepIndex: number) => this.#cache.step(stepIndex) };
     const { ends, change: ended } = completeWith(event, standing, held, now);
     return { change: { ...change, ...ended }, ends };
-  }
-
-  /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
-  #recorded(revision: number): Promise<void> {
-    const { clock, times } = this.#input;
-    const { recordDeadlineMs } = times;
-    const late = (): Error =>
-      new DurableStoreUnavailableError(`D1 did not hold the change within ${recordDeadlineMs} ms`);
-    const giveUpAt = clock.now() + recordDeadlineMs;
-    this.#recorder.expedite();
-    return withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
-  }
-
-  async #untilRecorded(revision: number, giveUpAt: number): Promise<void> {
-    const { clock } = this.#input;
-    for (let attempt = 1; this.#recorder.recordedThrough < revision; attempt += 1) {
-      try {
-        return await this.#flush();
-      } catch (error) {
-        const delay = backoffMs(attempt, 50, 2_000);
-        if (error instanceof StaleSliceError || clock.now() + delay >= giveUpAt) throw error;
-        const { epoch } = this.#cache;
-        await clock.sleep(delay);
-        if (this.#cache.epoch !== epoch) throw new CacheEmptiedError();
-      }
-    }
-  }
-
-  /**
-   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by
-   * catching up, once.
-   */
-  async #flush(mayReconcile = true): Promise<void> {
-    const { epoch } = this.#cache;
-    try {
-      await this.#recorder.flush();
-      this.#gathering.start();
-    } catch (error) {
-      this.#arm();
-      // Many may wait for one flush; the first to hear of its guard empties the cache.
-      const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
-      if (!guarded || this.#cache.epoch !== epoch) throw error;
-      if (this.#cache.isAssumed) {
-        this.#readiness.giveUpAssumption();
-        throw error;
-      }
-      if (mayReconcile && (await this.#readiness.reconcile())) return this.#flush(false);
-      if (this.#cache.epoch === epoch) this.#readiness.discard();
-      throw error;
-    }
   }
 
   /** R14: nobody is told of what is in memory alone. */
@@ -548,38 +511,6 @@ export class CoordinatedRun implements CoordinatorReads {
       throw error;
     }
   }
-}
-
-/** What is asked for by nobody who works on the run, and so is decided again over what D1 has. */
-const NEED_NO_FENCE: ReadonlySet<Op> = new Set(["claim", "emit", "cancel", "resolve", "restart", "fork"]);
-
-function mayDrop({ op }: Request): boolean {
-  return op === "restart" || op === "fork";
-}
-
-/** In UTF-16 code units, of what a claim brings: far less than goes to D1 as one entry. */
-const SHORT_CLAIM = 16 * 1_024;
-
-function isShort({ task, input, tags }: ClaimRequest): boolean {
-  const length = "text" in input ? input.text.length : Infinity;
-  return length + task.length + (tags?.length ?? 0) <= SHORT_CLAIM;
-}
-
-/** R16: a begin may wait for the next commit, unless it brings what nothing else will say again. */
-function mayLieInMemory(request: Request, change: Change): boolean {
-  if (request.op !== "begin" || change.run) return false;
-  return request.timeoutMs === null && request.caught.length === 0 && request.onInterrupted === "rerun";
-}
-
-/** R14: what is acknowledged under "record" only once D1 has it. A copy waits for the seal. */
-function isRecorded(request: Request, reply: Replies[Op]): boolean {
-  if (request.op === "renew" || request.op === "copy") return false;
-  if (request.op !== "begin" || request.onInterrupted !== "rerun") return true;
-  return (reply as Replies["begin"]).step.status !== "running";
-}
-
-function isRefusedRenewal(request: Request, answer: Envelope<Answers[Op]>): boolean {
-  return request.op === "renew" && (!answer.ok || (answer.value as Answers["renew"]).leaseExpiresAt === null);
 }
 
 /** Of a run that does not exist, for a caller with a scope. */

@@ -1,0 +1,80 @@
+/**
+ * The way to D1 as a request sees it (R15): one flush, with what is to be done when D1 stands at a claim that is unknown
+ * here, and the wait until D1 holds a change.
+ */
+import type { Clock } from "../contract/clock.ts";
+import { backoffMs, withDeadline } from "../contract/clock.ts";
+import { DurableStoreUnavailableError } from "../contract/errors.ts";
+import { StaleSliceError } from "../stores/d1/database.ts";
+import type { RunCache } from "./cache.ts";
+import type { Readiness } from "./readiness.ts";
+import type { Recorder } from "./recorder.ts";
+import { CacheEmptiedError } from "./recorder.ts";
+
+export interface RecordingInput {
+  readonly cache: RunCache;
+  readonly recorder: Recorder;
+  readonly readiness: Readiness;
+  readonly clock: Clock;
+  readonly recordDeadlineMs: number;
+  readonly onFlushed: () => void;
+  /** After a flush that failed. */
+  readonly arm: () => void;
+}
+
+export class Recording {
+  readonly #input: RecordingInput;
+
+  constructor(input: RecordingInput) {
+    this.#input = input;
+  }
+
+  /** R15: waits until D1 holds all up to a revision, flushing and retrying; `store_unavailable` after the deadline. */
+  recorded(revision: number): Promise<void> {
+    const { clock, recordDeadlineMs } = this.#input;
+    const late = (): Error =>
+      new DurableStoreUnavailableError(`D1 did not hold the change within ${recordDeadlineMs} ms`);
+    const giveUpAt = clock.now() + recordDeadlineMs;
+    this.#input.recorder.expedite();
+    return withDeadline(clock, recordDeadlineMs, this.#untilRecorded(revision, giveUpAt), late);
+  }
+
+  async #untilRecorded(revision: number, giveUpAt: number): Promise<void> {
+    const { clock } = this.#input;
+    for (let attempt = 1; this.#input.recorder.recordedThrough < revision; attempt += 1) {
+      try {
+        return await this.flush();
+      } catch (error) {
+        const delay = backoffMs(attempt, 50, 2_000);
+        if (error instanceof StaleSliceError || clock.now() + delay >= giveUpAt) throw error;
+        const { epoch } = this.#input.cache;
+        await clock.sleep(delay);
+        if (this.#input.cache.epoch !== epoch) throw new CacheEmptiedError();
+      }
+    }
+  }
+
+  /**
+   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by
+   * catching up, once.
+   */
+  async flush(mayReconcile = true): Promise<void> {
+    const { epoch } = this.#input.cache;
+    try {
+      await this.#input.recorder.flush();
+      this.#input.onFlushed();
+    } catch (error) {
+      this.#input.arm();
+      // Many may wait for one flush; the first to hear of its guard empties the cache.
+      const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
+      if (!guarded || this.#input.cache.epoch !== epoch) throw error;
+      if (this.#input.cache.isAssumed) {
+        this.#input.readiness.giveUpAssumption();
+        throw error;
+      }
+      if (mayReconcile && (await this.#input.readiness.reconcile())) return this.flush(false);
+      if (this.#input.cache.epoch === epoch) this.#input.readiness.discard();
+      throw error;
+    }
+  }
+}
