@@ -132,6 +132,11 @@ function besideTheirFloors(all: Samples): Target[] {
     beside("W2", GROUPED, FLOORS.freshRunsInGroups),
     workflowsBeside(FLOORS.freshRuns),
     workflowsBeside(FLOORS.freshRunsInGroups),
+    shownOnly(
+      "W2 the floor of ack record without recorder objects ÷ that with them",
+      all.of("W2", FLOORS.freshRunsInD1),
+      all.of("W2", FLOORS.freshRunsInGroups),
+    ),
     beside("W3", COORDINATOR, FLOORS.freshRun),
     beside("W3", RECORD, FLOORS.freshRunInD1),
     beside("W4", RECORD, FLOORS.writeThenD1, line),

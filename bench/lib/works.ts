@@ -35,6 +35,7 @@ export const FLOORS = {
   freshRun: "floor: a fresh object's first three commits, after one D1 read",
   freshRunInD1: "floor: a fresh object's first three D1 writes",
   freshRuns: "floor: 50 fresh objects, each with one D1 read and 22 committed writes in a row",
+  freshRunsInD1: "floor: 50 fresh objects, each with 22 D1 writes in a row",
   freshRunsInGroups:
     "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",
   writeThenD1: "floor: RPC + one committed write and then one D1 write",
@@ -112,7 +113,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       unit: "ms a step",
       rows: [
         ...floors(parts, 20, 50),
-        ...(["freshRuns", "freshRunsInGroups"] as const).map((name): Row => ({
+        ...(["freshRuns", "freshRunsInD1", "freshRunsInGroups"] as const).map((name): Row => ({
           subject: FLOORS[name],
           variant: "",
           measure: async () =>

@@ -35,6 +35,17 @@ export interface FloorMethods {
   readD1(): Promise<void>;
   writeToD1WithOthers(): Promise<void>;
   gather(id: string): Promise<void>;
+  open(): Promise<FloorSession>;
+  begin(first: FloorCall): Promise<{ session: FloorSession & Disposable }>;
+}
+
+/** What an object does by itself. */
+export type FloorCall = Exclude<keyof FloorMethods, "gather" | "open" | "begin">;
+
+/** What an object hands out: its calls are no requests of their own, and quicker. */
+export interface FloorSession {
+  call(method: FloorCall): Promise<unknown>;
+  gather(id: string): Promise<void>;
 }
 
 export interface MarksMethods {

@@ -1,8 +1,8 @@
 /**
  * The floors: what the platform itself takes for the parts that a step is made of, in the same process and run.
  */
-import { DurableObject } from "cloudflare:workers";
-import type { BenchEnv, FloorMethods } from "./env.ts";
+import { DurableObject, RpcTarget } from "cloudflare:workers";
+import type { BenchEnv, FloorCall, FloorMethods, FloorSession } from "./env.ts";
 
 /** About as long as the row of a small step. */
 const ROW = "x".repeat(150);
@@ -12,6 +12,17 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   readonly #gathered: string[] = [];
   #writing: Promise<unknown> | undefined;
   #next: Promise<void> | undefined;
+  #shared: Promise<FloorSession> | undefined;
+
+  /** As a claim: the first call brings the session for those that follow. */
+  async begin(first: FloorCall): Promise<{ session: FloorSession & Disposable }> {
+    await this[first]();
+    return { session: new Session(this) as Session & Disposable };
+  }
+
+  async open(): Promise<FloorSession> {
+    return new Session(this);
+  }
 
   async noop(): Promise<number> {
     return 1;
@@ -33,7 +44,8 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
 
   /** By way of one object that all share. */
   async writeToD1WithOthers(): Promise<void> {
-    await this.env.FLOORS.getByName("shared").gather(crypto.randomUUID());
+    this.#shared ??= this.env.FLOORS.getByName("shared").open();
+    await (await this.#shared).gather(crypto.randomUUID());
   }
 
   /** One call of D1 at a time, with the rows of all who have come meanwhile. */
@@ -70,6 +82,23 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   }
 }
 
+class Session extends RpcTarget implements FloorSession {
+  readonly #floor: Floor;
+
+  constructor(floor: Floor) {
+    super();
+    this.#floor = floor;
+  }
+
+  call(method: FloorCall): Promise<unknown> {
+    return this.#floor[method]();
+  }
+
+  gather(id: string): Promise<void> {
+    return this.#floor.gather(id);
+  }
+}
+
 const SELECT = "SELECT id FROM bench_floor WHERE id = ?1";
 
 const INSERT = "INSERT INTO bench_floor (id, row) VALUES (?1, ?2)";
@@ -99,6 +128,7 @@ export type FloorName =
   | "freshRun"
   | "freshRunInD1"
   | "freshRuns"
+  | "freshRunsInD1"
   | "freshRunsInGroups"
   | "writeThenD1";
 
@@ -135,28 +165,35 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
     case "fresh":
       return inARow(fresh(), ["write", "write"]);
     case "freshRun":
-      return inARow(fresh(), ["readD1AndWrite", "write", "write"]);
+      return aRun(fresh(), "readD1AndWrite", repeated("write", 2));
     case "freshRunInD1":
-      return inARow(fresh(), repeated("writeToD1", 3));
+      return aRun(fresh(), "writeToD1", repeated("writeToD1", 2));
     case "freshRuns":
-      return inARow(fresh(), ["readD1", ...repeated("write", CALLS_OF_20_STEPS)]);
+      return aRun(fresh(), "readD1AndWrite", repeated("write", STEPS_AND_END));
+    case "freshRunsInD1":
+      return aRun(fresh(), "writeToD1", repeated("writeToD1", STEPS_AND_END));
     case "freshRunsInGroups":
-      return inARow(fresh(), repeated("writeToD1WithOthers", CALLS_OF_20_STEPS));
+      return aRun(fresh(), "writeToD1WithOthers", repeated("writeToD1WithOthers", STEPS_AND_END));
     case "writeThenD1":
       return inARow(known(), ["writeHereAndToD1"]);
   }
 }
 
-/** A claim, 20 steps, an end. */
-const CALLS_OF_20_STEPS = 22;
+/** 20 steps, and the end. */
+const STEPS_AND_END = 21;
 
-function repeated(call: Call, times: number): Call[] {
+function repeated(call: FloorCall, times: number): FloorCall[] {
   return Array.from({ length: times }, () => call);
 }
 
-type Call = Exclude<keyof FloorMethods, "gather">;
+/** The first is a request to the object, and brings a session for the others. */
+async function aRun(object: FloorMethods, claim: FloorCall, others: readonly FloorCall[]): Promise<void> {
+  const { session } = await object.begin(claim);
+  for (const call of others) await session.call(call);
+  session[Symbol.dispose]();
+}
 
-async function inARow(object: FloorMethods, calls: readonly Call[]): Promise<void> {
+async function inARow(object: FloorMethods, calls: readonly FloorCall[]): Promise<void> {
   for (const call of calls) await object[call]();
 }
 

@@ -13,14 +13,17 @@ export async function abort(_runId: string): Promise<void> {
  * keeps it awake until it ends.
  */
 export async function evict(runId: string): Promise<void> {
-  await letGoOfSessions();
-  await putToSleep(env.RUNS.getByName(runId));
+  await putToSleep(env.RUNS.getByName(runId), letGoOfSessions);
 }
 
 /** Once nothing has a session with it or a call of it. */
-export async function putToSleep(stub: DurableObjectStub): Promise<void> {
+export async function putToSleep(
+  stub: DurableObjectStub,
+  letGo: () => Promise<void> = async () => {},
+): Promise<void> {
   for (;;) {
     try {
+      await letGo();
       return await evictDurableObject(stub);
     } catch (error) {
       if (!String(error).includes("active references")) throw error;
