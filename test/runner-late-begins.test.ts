@@ -57,6 +57,20 @@ function oneStep(opts?: StepOptions) {
   return { turns, task, infos, signals };
 }
 
+describe.each([0, AFTER_MS])("a step whose store is told within %d ms", (beginAfterMs) => {
+  test("calls its function once ctx.step has returned, and not before", async () => {
+    const order: string[] = [];
+    await newWorldWith({ beginAfterMs }).run(async (ctx) => {
+      for (const n of [0, 1]) {
+        const step = ctx.step(`step ${n}`, async () => order.push(`function ${n}`));
+        order.push(`returned ${n}`);
+        await step;
+      }
+    });
+    expect(order).toEqual(["returned 0", "function 0", "returned 1", "function 1"]);
+  });
+});
+
 describe("a quick step", () => {
   test("is one store call, and on record as if its begin had been told", async () => {
     const world = newWorld();

@@ -41,12 +41,24 @@ export class RecorderWay {
     const late = (): Error => new Error(`a recorder object did not answer within ${deadlineMs} ms`);
     this.#usedAt = clock.now();
     try {
-      return await withDeadline(clock, deadlineMs, this.#opened().call(call), late);
+      return await withDeadline(clock, deadlineMs, this.#call(call), late);
     } catch (error) {
       this.#aloneUntil = clock.now() + ALONE_MS;
       this.#letGo();
       throw error;
     }
+  }
+
+  /** A session that worked may have ended with the instance that it was of: another one is tried. All calls can be repeated. */
+  async #call<T>(call: (recorder: RecorderSession) => Promise<T>): Promise<T> {
+    const session = this.#opened();
+    try {
+      return await session.call(call);
+    } catch (error) {
+      if (this.#session === session) this.#letGo();
+      if (!session.hasAnswered) throw error;
+    }
+    return this.#opened().call(call);
   }
 
   #opened(): HeldSession<RecorderSession> {

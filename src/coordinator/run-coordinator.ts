@@ -21,6 +21,7 @@ import type {
   OpeningAnswer,
   WireMessage,
 } from "../stores/coordinated/wire.ts";
+import { OPENING_OPS } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import type { Answers, AwaitedState, CountedRun, StepPage } from "../stores/journal.ts";
 import type { CoordinatorTimes } from "./coordinated-run.ts";
@@ -92,7 +93,8 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
   async submit(message: WireMessage): Promise<OpeningAnswer> {
     const answer = await this.#run.submit(message);
     // What was accepted is a message.
-    return answer.ok && message.opens === true ? { ...answer, session: new Session(this.#run) } : answer;
+    const opens = answer.ok && message.opens === true && OPENING_OPS.has(message.request.op);
+    return opens ? { ...answer, session: new Session(this.#run) } : answer;
   }
 
   readRun(scope?: string): Promise<Envelope<CountedRun | null>> {

@@ -54,7 +54,8 @@ export class StepRunner {
     const { replay } = this.#attempt;
     const recorded = replay.recorded(plan.path);
     if (recorded) replay.assertSame(recorded, plan);
-    const step = recorded ?? this.#begunLate(branch, plan, work) ?? (await this.#begin(branch, plan));
+    // Awaited in any case: no function runs before `ctx.step` has returned.
+    const step = recorded ?? (await (this.#begunLate(branch, plan, work) ?? this.#begin(branch, plan)));
     if (step.status === "running") return this.#run(branch, plan, step, work);
     return this.#answered<T>(branch, plan, step);
   }

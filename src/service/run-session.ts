@@ -117,15 +117,17 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     });
   }
 
-  watchLease(
+  async watchLease(
     runId: string,
     fence: number,
     timeoutMs: number,
   ): Promise<Envelope<{ held: boolean; status?: RunStatus }>> {
-    return this.#read(runId, (coordinator, scope) => {
+    const watched = await this.#read(runId, (coordinator, scope) => {
       checkWatchLease({ runId, fence, timeoutMs });
       return coordinator.watchLease(fence, timeoutMs, scope);
     });
+    if (watched.ok && !watched.value.held) this.#coordinators.release(runId, fence);
+    return watched;
   }
 
   lag(runId: string): Promise<Envelope<{ rows: number }>> {

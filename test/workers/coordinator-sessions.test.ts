@@ -12,6 +12,7 @@ import type {
   OpeningAnswer,
   WireMessage,
 } from "../../src/stores/coordinated/wire.ts";
+import { emitRequest } from "../../src/stores/to-request.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { recordedRun, store as direct, stubOf, withSteps } from "./coordinator-world.ts";
@@ -28,13 +29,21 @@ interface Traffic {
   readonly onSession: string[];
   /** Sessions that the client has let go of. */
   disposed: number;
+  /** What answers of the object wait for. */
+  onTheWay: Promise<void>;
   /** Stands in the way of a message on a session. */
   around: (submit: () => Promise<OpeningAnswer>) => Promise<OpeningAnswer>;
 }
 
 let traffic: Traffic;
 beforeEach(() => {
-  traffic = { toObject: [], onSession: [], disposed: 0, around: (submit) => submit() };
+  traffic = {
+    toObject: [],
+    onSession: [],
+    disposed: 0,
+    onTheWay: Promise.resolve(),
+    around: (submit) => submit(),
+  };
 });
 
 /** Over real objects; what passes is noted. */
@@ -42,8 +51,10 @@ const namespace = {
   getByName(runId: string): object {
     const stub = stubOf(runId) as unknown as CoordinatorLike;
     const submit = async (message: WireMessage): Promise<OpeningAnswer> => {
+      const { onTheWay } = traffic;
       traffic.toObject.push(message.request.op);
       const answer = await stub.submit(message);
+      await onTheWay;
       return answer.session ? { ...answer, session: noted(answer.session) } : answer;
     };
     return new Proxy(stub, {
@@ -144,22 +155,84 @@ describe("a session", () => {
     expect(await direct().loadStep(run.runId, 1)).toMatchObject({ status: "running", attempts: 1 });
   });
 
-  it.each(["end", "suspension", "loss"])(
-    "is let go of at the run's %s, and lets the object sleep",
-    async (how) => {
-      const store = client();
-      const run = await claimed(store);
-      await step(store, run, 0);
-      if (how === "end") await end(store, run);
-      if (how === "suspension") await store.suspendRun({ ...run, workerId: "worker-1" });
-      if (how === "loss") {
-        await client().restartRun(run.runId, { fromStep: 0, dropLater: true });
+  type Leaving = (store: CoordinatedDurableRunStore, run: Held) => Promise<unknown>;
+  const lose = ({ runId }: Held) => client().restartRun(runId, { fromStep: 0, dropLater: true });
+
+  it.each<[string, Leaving]>([
+    ["the run has ended", end],
+    ["it was suspended", (store, run) => store.suspendRun({ ...run, workerId: "worker-1" })],
+    [
+      "a step is refused for its fence",
+      async (store, run) => {
+        await lose(run);
         expect(await refusalOf(() => step(store, run, 1))).toBe("lease_lost");
-      }
-      expect(traffic.disposed).toBe(1);
-      await putToSleep(stubOf(run.runId));
-    },
-  );
+      },
+    ],
+    [
+      "a renewal is refused",
+      async (store, run) => {
+        await lose(run);
+        expect(await store.renewLease({ ...run, workerId: "worker-1" })).toMatchObject({ ok: false });
+      },
+    ],
+    [
+      "a watch hears that it was cancelled",
+      async (store, run) => {
+        const watched = store.watchLease({ ...run, timeoutMs: 60_000 });
+        await client().cancelRun(run.runId);
+        expect(await watched).toEqual({ held: false, status: "cancelled" });
+      },
+    ],
+  ])("is let go of when %s, and lets the object sleep", async (_how, leave) => {
+    const store = client();
+    const run = await claimed(store);
+    await step(store, run, 0);
+    await leave(store, run);
+    expect(traffic.disposed).toBe(1);
+    await putToSleep(stubOf(run.runId));
+  });
+
+  it("is not kept of a run that has completed already", async () => {
+    const store = client();
+    const input = aRun();
+    const { fence = 0 } = await store.startOrResume(input);
+    await end(store, { runId: input.runId, fence });
+    await store.startOrResume(input);
+    expect(traffic.disposed).toBe(2);
+    await putToSleep(stubOf(input.runId));
+  });
+
+  it("is not kept where it comes after its store was closed, or its run has ended", async () => {
+    const store = client();
+    const input = aRun();
+    const claimArrives = Promise.withResolvers<void>();
+    traffic.onTheWay = claimArrives.promise;
+    const claiming = store.startOrResume(input);
+    await expect.poll(() => traffic.toObject).toEqual(["claim"]);
+    await store.close();
+    claimArrives.resolve();
+    const { fence = 0 } = await claiming;
+    expect(traffic.disposed).toBe(1);
+    const run = { runId: input.runId, fence };
+    const stepArrives = Promise.withResolvers<void>();
+    traffic.onTheWay = stepArrives.promise;
+    const late = step(store, run, 0);
+    await expect.poll(() => traffic.toObject).toEqual(["claim", "complete"]);
+    traffic.onTheWay = Promise.resolve();
+    await end(store, run);
+    stepArrives.resolve();
+    await late;
+    expect(traffic.toObject).toEqual(["claim", "complete", "end"]);
+    expect(traffic.disposed).toBe(2);
+    await putToSleep(stubOf(run.runId));
+  });
+
+  it("is brought by no answer to what is not a worker's", async () => {
+    const runId = newRunId();
+    const object = stubOf(runId) as unknown as CoordinatorLike;
+    const request = emitRequest({ runId, key: "k", payload: 1 });
+    expect(await object.submit({ v: 1, ack: "record", request, opens: true })).not.toHaveProperty("session");
+  });
 
   it("is let go of when its store is closed, and opened again by whoever goes on", async () => {
     const store = client();
@@ -203,6 +276,9 @@ describe("a session", () => {
     const [before, after] = [first, second].map(({ fence = 0 }) => ({ runId: input.runId, fence }));
     expect(await refusalOf(() => step(store, before as Held, 0))).toBe("lease_lost");
     await step(store, after as Held, 0);
+    // The refusal of an old fence says nothing of the new one's session.
+    expect(traffic.toObject).toEqual(["claim", "claim", "complete"]);
+    expect(traffic.onSession).toEqual(["complete"]);
     expect(await recordedRun(input.runId)).toMatchObject({ fence: after?.fence });
   });
 
@@ -220,14 +296,30 @@ describe("a session", () => {
     const store = client({ clock });
     const run = await claimed(store);
     traffic.around = () => new Promise(() => {});
-    void step(store, run, 0);
+    const late = step(store, run, 0);
     await expect.poll(() => traffic.onSession).toEqual(["complete"]);
     clock.advance(5_000);
     traffic.around = (submit) => submit();
     expect(await store.renewLease({ ...run, workerId: "worker-1" })).toMatchObject({ ok: true });
-    expect(traffic.toObject).toEqual(["claim", "renew"]);
-    await step(store, run, 0);
+    // What was under way is not left to it either.
+    await late;
+    expect(traffic.toObject.toSorted()).toEqual(["claim", "complete", "renew"]);
+    await step(store, run, 1);
     expect(traffic.onSession).toEqual(["complete", "complete"]);
+  });
+
+  it("is not trusted for longer than a short lease allows", async () => {
+    const clock = new TestClock();
+    const store = client({ clock });
+    const run = await claimed(store);
+    traffic.around = () => new Promise(() => {});
+    const renew = () => store.renewLease({ ...run, workerId: "worker-1", leaseMs: 6_000 });
+    const first = renew();
+    await expect.poll(() => traffic.onSession).toEqual(["renew"]);
+    clock.advance(2_500);
+    expect(await renew()).toMatchObject({ ok: true });
+    expect(await first).toMatchObject({ ok: true });
+    expect(traffic.toObject).toEqual(["claim", "renew", "renew"]);
   });
 
   it("is none of an object that is overloaded to be pressed again", async () => {

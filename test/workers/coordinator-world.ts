@@ -21,7 +21,7 @@ export function known(made: CoordinatedDurableRunStore): CoordinatedDurableRunSt
 
 /** As when the invocations that had them are over. */
 export async function letGoOfSessions(): Promise<void> {
-  for (const made of stores.splice(0)) await made.close();
+  for (const made of stores) await made.close();
 }
 
 export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string; fence: number }> {

@@ -129,8 +129,14 @@ class RpcJournal implements Journal {
     return envelope.value;
   }
 
-  watchLease({ runId, fence, timeoutMs }: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
-    return this.#read(runId, (coordinator) => coordinator.watchLease(fence, timeoutMs));
+  async watchLease({
+    runId,
+    fence,
+    timeoutMs,
+  }: WatchLeaseInput): Promise<{ held: boolean; status?: RunStatus }> {
+    const watched = await this.#read(runId, (coordinator) => coordinator.watchLease(fence, timeoutMs));
+    if (!watched.held) this.#sessions.release(runId, fence);
+    return watched;
   }
 
   async body(runId: string, ref: string): Promise<string> {

@@ -35,6 +35,9 @@ export interface WireMessage<O extends Op = Op> {
   readonly opens?: boolean;
 }
 
+/** Requests whose answers may bring one: of a worker that has more to do. */
+export const OPENING_OPS: ReadonlySet<Op> = new Set(["claim", "renew", "begin", "complete", "fail"]);
+
 /** What an object hands out for the calls that follow: `submit`, as its own (0031). */
 export interface CoordinatorSession {
   submit(message: WireMessage): Promise<Envelope<Answers[Op]>>;
