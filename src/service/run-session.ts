@@ -104,16 +104,18 @@ export class RunSession extends RpcTarget implements RunSessionMethods {
     timeoutMs: number,
     completion?: CompletionMessage,
   ): Promise<Envelope<AwaitedState | null>> {
-    return this.#answer((grant) => {
+    return this.#answer(async (grant) => {
       checkWaitForEvent({ runId, key, timeoutMs });
       if (completion !== undefined) {
         checkCompletion(completion, runId, Date.now());
         if (grant.access === "read") throw readOnly("complete");
       }
       const scope = grant.projectId;
-      return this.#ask(runId, grant, (coordinator) =>
+      const answer = await this.#ask(runId, grant, (coordinator) =>
         coordinator.waitForEvent(key, timeoutMs, scope, completion),
       );
+      if (completion) this.#coordinators.heard(completion.request, answer);
+      return answer;
     });
   }
 

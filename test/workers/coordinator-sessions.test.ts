@@ -176,6 +176,16 @@ describe("a session", () => {
       },
     ],
     [
+      "the completion of a held wait is refused",
+      async (store, run) => {
+        await lose(run);
+        await client().emitEvent({ runId: run.runId, key: "k", payload: 1 });
+        const awaited = { stepIndex: 1, attempt: 1, fence: run.fence };
+        const wait = { runId: run.runId, key: "k", timeoutMs: 60_000, step: awaited };
+        expect(await refusalOf(() => store.waitForEvent(wait))).toBe("lease_lost");
+      },
+    ],
+    [
       "a watch hears that it was cancelled",
       async (store, run) => {
         const watched = store.watchLease({ ...run, timeoutMs: 60_000 });

@@ -13,7 +13,7 @@ import type { Op, Request } from "../../ledger/requests.ts";
 import type { Answers } from "../journal.ts";
 import { HeldSession } from "./held-session.ts";
 import { classifyFault } from "./retry.ts";
-import type { CoordinatorLike, CoordinatorSession, Envelope, OpeningAnswer, WireMessage } from "./wire.ts";
+import type { CoordinatorLike, CoordinatorSession, Envelope, WireMessage } from "./wire.ts";
 import { OPENING_OPS } from "./wire.ts";
 
 /** Far more runs than one client works on at once. */
@@ -65,8 +65,14 @@ export class CoordinatorSessions {
       if (this.#open.get(runId) === open) this.#letGo(runId);
     }
     answer ??= await this.#submitToObject(message, fence);
-    if (fence !== null && isOver(request, answer)) this.release(runId, fence);
+    this.heard(request, answer);
     return answer;
+  }
+
+  /** What the object says to a request of a worker, whichever way it was asked. */
+  heard(request: Of, answer: Envelope<unknown>): void {
+    const fence = fenceOf(request);
+    if (fence !== null && isOver(request, answer)) this.release(request.runId, fence);
   }
 
   /** Nothing more is done under that fence. */
@@ -133,9 +139,11 @@ export class CoordinatorSessions {
   }
 }
 
+type Of = Pick<Request, "op" | "runId"> & { readonly fence?: number | null };
+
 /** `null` where a request is not one of a worker, or its caller knows none. */
-function fenceOf(request: Request): number | null {
-  return "fence" in request && FENCED.has(request.op) ? request.fence : null;
+function fenceOf({ op, fence }: Of): number | null {
+  return FENCED.has(op) ? (fence ?? null) : null;
 }
 
 /** What a worker does from its claim on. */
@@ -147,7 +155,7 @@ function heldBy({ run }: Answers["claim"]): number | null {
 }
 
 /** Whether nothing more is done under the fence. */
-function isOver({ op }: Request, answer: OpeningAnswer): boolean {
+function isOver({ op }: Pick<Request, "op">, answer: Envelope<unknown>): boolean {
   if (!answer.ok) return LOST.has(answer.error.code);
   if (op === "renew") return (answer.value as Answers["renew"]).leaseExpiresAt === null;
   return op === "end" || op === "suspend";

@@ -125,6 +125,7 @@ class RpcJournal implements Journal {
       coordinator.waitForEvent(key, timeoutMs, undefined, message),
     );
     if (!envelope.ok || envelope.value?.completed) this.#forgetBegun(completion, envelope);
+    this.#sessions.heard(completion, envelope);
     if (!envelope.ok) throw errorFromData(envelope.error);
     return envelope.value;
   }
