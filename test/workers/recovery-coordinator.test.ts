@@ -1,7 +1,6 @@
-import { env } from "cloudflare:workers";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { describeRecovery } from "../../src/testing/describe-recovery.ts";
+import { store } from "./coordinator-world.ts";
 import { abort, evict, wipeOnceRecorded } from "./disasters.ts";
 import { faults } from "./faults.ts";
 
@@ -9,7 +8,7 @@ describeRecovery("CoordinatedDurableRunStore, ack: coordinator,", {
   newStore: () => {
     const clock = new TestClock();
     faults.clock = clock;
-    const open = () => new CoordinatedDurableRunStore(env.RUNS, { ack: "coordinator" });
+    const open = () => store("coordinator");
     return {
       store: open(),
       clock,

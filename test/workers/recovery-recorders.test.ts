@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
-import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { describeRecovery } from "../../src/testing/describe-recovery.ts";
+import { store } from "./coordinator-world.ts";
 import { abort, evict, wipe } from "./disasters.ts";
 import { faults } from "./faults.ts";
 
@@ -10,7 +10,7 @@ describeRecovery("CoordinatedDurableRunStore, ack: record, with a recorder objec
     const clock = new TestClock();
     faults.clock = clock;
     faults.recorders = env.RECORDERS;
-    const open = () => new CoordinatedDurableRunStore(env.RUNS, { ack: "record" });
+    const open = () => store("record");
     return { store: open(), clock, reopen: open, disasters: { aborted: abort, evicted: evict, wiped: wipe } };
   },
 });
