@@ -61,7 +61,11 @@ describe("a claim of a run that is new", () => {
 
   it("is seen by nobody before D1 has it, and then by those who have asked meanwhile", async () => {
     const input = aRun();
+    let isAsked = false;
+    db.fault = () => ((isAsked = true), "none");
     const claim = store().startOrResume(input);
+    // Who asks before the claim has arrived is told that there is no such run.
+    await expect.poll(() => isAsked, { interval: 1 }).toBe(true);
     const seen = await Promise.all([
       store().loadRun(input.runId),
       store().renewLease({ runId: input.runId, workerId: input.workerId }),
