@@ -30,28 +30,31 @@ export class RunRecorder<Env extends object = RunRecorderEnv>
   extends DurableObject<Env>
   implements RecorderLike
 {
-  readonly #group: GroupCommit;
+  readonly #session: Session;
 
   constructor(ctx: DurableObjectState, env: Env, options: RunRecorderOptions = {}) {
     super(ctx, env);
     const { database, d1DeadlineMs = 4_000, clock = systemClock } = options;
     const db = database ?? (env as RunRecorderEnv).DB;
-    this.#group = new GroupCommit({ db, clock: withCoarseTimers(clock), deadlineMs: d1DeadlineMs });
+    this.#session = new Session(
+      new GroupCommit({ db, clock: withCoarseTimers(clock), deadlineMs: d1DeadlineMs }),
+    );
   }
 
   open(): RecorderSession {
-    return new Session(this.#group);
+    return this.#session;
   }
 
-  async record(entry: RecordEntry): Promise<RecordAnswer> {
-    return record(this.#group, entry);
+  record(entry: RecordEntry): Promise<RecordAnswer> {
+    return this.#session.record(entry);
   }
 
   isKnown(runId: string): Promise<boolean | null> {
-    return this.#group.isKnown(runId);
+    return this.#session.isKnown(runId);
   }
 }
 
+/** What each of its sessions is, and what its own methods do. */
 class Session extends RpcTarget implements RecorderSession {
   readonly #group: GroupCommit;
 
@@ -60,18 +63,16 @@ class Session extends RpcTarget implements RecorderSession {
     this.#group = group;
   }
 
+  /** Idempotent: a newer row is never replaced by an older one. */
   async record(entry: RecordEntry): Promise<RecordAnswer> {
-    return record(this.#group, entry);
+    const versions: readonly number[] = ENTRY_VERSIONS;
+    if (versions.includes(entry.v)) return this.#group.record(entry);
+    throw new Error(
+      `v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`,
+    );
   }
 
   isKnown(runId: string): Promise<boolean | null> {
     return this.#group.isKnown(runId);
   }
-}
-
-/** Idempotent: a newer row is never replaced by an older one. */
-function record(group: GroupCommit, entry: RecordEntry): Promise<RecordAnswer> {
-  const versions: readonly number[] = ENTRY_VERSIONS;
-  if (versions.includes(entry.v)) return group.record(entry);
-  throw new Error(`v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`);
 }

@@ -74,7 +74,10 @@ export class StepRunner {
     return this.#attempt.park(step);
   }
 
-  /** The store is told first, unless nothing depends on that: the limit of retries counts attempts that kill workers. */
+  /**
+   * The step, under way without the store having been told; `undefined` where something depends on that: the limit of
+   * retries counts attempts that kill workers.
+   */
   #begunLate<T>(branch: Branch, plan: StepPlan, { retries }: StepWork<T>): StepRecord | undefined {
     const { replay, lateBegins, knowsOpenSteps, runIsCompleted } = this.#attempt;
     checkStepIndex(plan.stepIndex);

@@ -4,7 +4,8 @@
  * A thin way to the run's coordinator, in its own wire, and to history. It knows no rule: who may see or touch a run is
  * decided by the coordinator, in the block that decides the request. Here, the binding's scope is put into each call, and
  * no answer goes out that does not say that it was kept to. What befalls an object is told to the caller's
- * store, which repeats calls: one who repeats is enough.
+ * store, which repeats calls: one who repeats is enough. Where its own session with
+ * the object has ended, it asks the object.
  */
 import { RpcTarget } from "cloudflare:workers";
 import { systemClock } from "../contract/clock.ts";
