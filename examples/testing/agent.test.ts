@@ -1,4 +1,4 @@
-import { expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import type { DurableRunStore } from "../../src/index.ts";
 import { InMemoryDurableRunStore, LIMITS, runDurable } from "../../src/index.ts";
 import type { StepMockFunction } from "../../src/testing.ts";
@@ -46,10 +46,9 @@ it("drafts again when the model is overloaded", async () => {
 it("drops an offer that nobody has approved in a day", async () => {
   const { clock, store, run, task } = newWorld();
   const running = run();
-  await vi.waitFor(async () => {
-    const record = await store.loadRun?.(runId);
-    expect(record?.waitingFor).toMatchObject([{ for: "event", key: "approval" }]);
-  });
+  await expect
+    .poll(async () => (await store.loadRun?.(runId))?.waitingFor)
+    .toMatchObject([{ for: "event", key: "approval" }]);
   await clock.delay(DAY_MS);
   expect((await running).result).toBe("dropped");
   expect(task.calls.send).toEqual([]);

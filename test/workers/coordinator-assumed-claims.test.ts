@@ -110,7 +110,7 @@ describe("a claim of a run that is new", () => {
     db.fault = () => (failures++ < 3 ? "before" : "none");
     const { runId } = await claim();
     expect(failures).toBeGreaterThan(3);
-    await expect.poll(() => hasStorage(runId), { timeout: 5_000 }).toBe(true);
+    await expect.poll(() => hasStorage(runId)).toBe(true);
     const alarm = await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
     expect(alarm).not.toBeNull();
   });

@@ -33,7 +33,7 @@ it("a flush of the new epoch does not join a following of the old", async () => 
     if (isInsert(q) && held.reached === 0) await held.pass();
   };
   await one().renewLease({ runId, workerId: "worker-1", fence });
-  await expect.poll(() => held.reached, { timeout: 5000 }).toBe(1); // F1 in flight, not compared
+  await expect.poll(() => held.reached).toBe(1); // F1 in flight, not compared
   await one().renewLease({ runId, workerId: "worker-1", fence });
   await wait(250); // following of epoch 0
   const back = await one().startOrResume({ ...aRun(), runId });
@@ -63,7 +63,7 @@ it("an event acknowledged during a flush that turns out stale is not lost", asyn
   };
   await one().beginStep(aStep(runId, 0, { fence }));
   await one().completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "old" });
-  await expect.poll(() => held.reached, { timeout: 5000 }).toBe(1);
+  await expect.poll(() => held.reached).toBe(1);
   const emitted = await one().emitEvent({ runId, key: "k", payload: "first" });
   held.open = true;
   await wait(400);

@@ -77,7 +77,7 @@ describe("a held call", () => {
     const { runId, fence } = await claim();
     const { calls, event, lease } = await holdBoth(runId, fence);
     await disaster(runId);
-    await expect.poll(() => calls.made, { timeout: 10_000 }).toBe(4);
+    await expect.poll(() => calls.made).toBe(4);
     expect(calls.settled).toBe(2);
     const { record } = await store().emitEvent({ runId, key: "k", payload: "after the disaster" });
     await store().cancelRun(runId);
@@ -101,7 +101,7 @@ describe("a held call", () => {
     const { runId, fence } = await claim();
     const { calls, event, lease } = await holdBoth(runId, fence);
     await abortAllDurableObjects();
-    await expect.poll(() => calls.made, { timeout: 10_000 }).toBe(4);
+    await expect.poll(() => calls.made).toBe(4);
     expect(await whileTimeFlies(event)).toBeUndefined();
     expect(await whileTimeFlies(lease)).toEqual({ held: true });
   });

@@ -226,15 +226,13 @@ describe("a restart beside a flush of many batches", () => {
       await held[batches - 1]?.pass();
     };
     await one().emitEvent({ runId: run.runId, key: "k", payload: "wakes the recorder" });
-    await expect.poll(() => held[0].reached, { timeout: 5_000 }).toBe(1);
+    await expect.poll(() => held[0].reached).toBe(1);
     await one().restartRun(run.runId, from(0));
     // The first batch arrives; the second is held up beyond its deadline, and the next flush overtakes it.
     held[0].open = true;
-    await expect.poll(() => held[1].reached, { timeout: 5_000 }).toBe(1);
+    await expect.poll(() => held[1].reached).toBe(1);
     clock.advance(10_001);
-    await expect
-      .poll(async () => (await recordedRun(run.runId))?.["status"], { timeout: 5_000 })
-      .toBe("pending");
+    await expect.poll(async () => (await recordedRun(run.runId))?.["status"]).toBe("pending");
     await drained(run.runId);
     held[1].open = true;
     await gated.settled();
@@ -297,7 +295,7 @@ it("a restart that waits for D1 as the object goes is decided over what D1 has",
   };
   // One flush is under way; the alarm, which will find that the object may go, and the restart wait for the next.
   await one().emitEvent({ runId, key: "k", payload: "wakes the recorder" });
-  await expect.poll(() => held.reached, { timeout: 5_000 }).toBe(1);
+  await expect.poll(() => held.reached).toBe(1);
   const alarm = runDurableObjectAlarm(stubOf(runId));
   await stubOf(runId).lag();
   const restarted = one()

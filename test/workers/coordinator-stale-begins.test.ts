@@ -48,7 +48,7 @@ it("branches that begin in another order after a restart keep their own results"
     codeOf,
   );
   // Both have been told of.
-  await expect.poll(async () => (await store().loadRun(runId))?.stepCount, { timeout: 5_000 }).toBe(2);
+  await expect.poll(async () => (await store().loadRun(runId))?.stepCount).toBe(2);
   await store().restartRun(runId, { fromStep: 0, dropLater: true });
   expect(await lost).toBe("lease_lost");
   calls.length = 0;

@@ -70,9 +70,7 @@ describe("what is read", () => {
     const manifest = { projectId: "numbers", task: { id: "t", intent: "t" }, input: {} };
     await store().startOrResume({ runId: "gone", manifest, workerId: "dead", leaseMs: 1 });
     await expect
-      .poll(async () => (await json<RunPage>(call("/api/v1/stuck?projectId=numbers&graceMs=0"))).runs, {
-        timeout: 10_000,
-      })
+      .poll(async () => (await json<RunPage>(call("/api/v1/stuck?projectId=numbers&graceMs=0"))).runs)
       .toMatchObject([{ runId: "gone", reasons: ["lease_lapsed"] }]);
   });
 
@@ -142,9 +140,7 @@ describe("what is changed", () => {
     }
     await call("/api/v1/runs/started/events/approve", { body: { by: "Ada" } });
     await expect
-      .poll(async () => (await json<{ run: RunDetails }>(call("/api/v1/runs/started"))).run.status, {
-        timeout: 20_000,
-      })
+      .poll(async () => (await json<{ run: RunDetails }>(call("/api/v1/runs/started"))).run.status)
       .toBe("completed");
     const { run } = await json<{ run: RunDetails }>(call("/api/v1/runs/started"));
     expect(run).toMatchObject({
@@ -164,13 +160,11 @@ describe("what is changed", () => {
       const response = await call("/api/v1/runs/again");
       return response.ok ? (await response.json<{ run: RunDetails }>()).run.completedAt : undefined;
     };
-    await expect.poll(ended, { timeout: 20_000 }).toBeDefined();
+    await expect.poll(ended).toBeDefined();
     const first = await ended();
     const restart = { fromStep: 0, dropLater: true };
     expect((await call("/api/v1/runs/again/restart", { body: restart })).status).toBe(200);
-    await expect
-      .poll(async () => [undefined, first].includes(await ended()), { timeout: 20_000 })
-      .toBe(false);
+    await expect.poll(async () => [undefined, first].includes(await ended())).toBe(false);
   });
 });
 

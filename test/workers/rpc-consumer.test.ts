@@ -39,9 +39,7 @@ test("a consumer that dies in a call leaves a run that another takes over, witho
   const runId = newRunId();
   const life = new AbortController();
   const dying = post(runId, life.signal).catch(() => "dead");
-  await expect
-    .poll(async () => (await all.loadStep(runId, 0))?.status, { timeout: 20_000 })
-    .toBe("completed");
+  await expect.poll(async () => (await all.loadStep(runId, 0))?.status).toBe("completed");
   life.abort();
   expect(await dying).toBe("dead");
   // It is dead: nobody works on, and nobody renews the lease, which happens more than once a second.
@@ -50,7 +48,7 @@ test("a consumer that dies in a call leaves a run that another takes over, witho
     await wait(1_000);
     return JSON.stringify(left) === JSON.stringify(await all.loadRun(runId));
   };
-  await expect.poll(untilStill, { timeout: 20_000 }).toBe(true);
+  await expect.poll(untilStill).toBe(true);
   expect(await all.loadRun(runId)).toMatchObject({ status: "running", takeovers: 0 });
   const first = await all.loadStep(runId, 0);
 

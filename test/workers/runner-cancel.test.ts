@@ -20,7 +20,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
   });
 
   const isWatched = async () => {
-    await expect.poll(() => world.held(WATCH_MS), { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => world.held(WATCH_MS)).toBe(1);
   };
   const cancel = () => world.open().cancelRun(world.runId, "no longer wanted");
 
@@ -86,7 +86,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
   ])("a run that %s is cancelled at once, and waits for nothing any more", async (_what, wait) => {
     const attempt = rejectionOf(() => world.run(wait, { leaseMs: DAY_MS }));
     const waitsFor = async () => (await recordOf(world.open(), world.runId)).waitingFor?.length;
-    await expect.poll(waitsFor, { timeout: 10_000 }).toBe(1);
+    await expect.poll(waitsFor).toBe(1);
     world.time.advance(1_000);
     await expect.poll(() => world.store.count("watchLease")).toBe(1);
     expect(await cancel()).not.toHaveProperty("waitingFor");

@@ -89,11 +89,11 @@ describe.each(cases)("over %s, a worker that dies", (_where, newWorld, disaster)
     const attempt = rejectionOf(() =>
       world.resume(task, { store, clock, leaseMs: DAY_MS, workerId: "worker-2" }),
     );
-    await expect.poll(() => refusals, { timeout: 10_000 }).toEqual(["step_not_due"]);
+    await expect.poll(() => refusals).toEqual(["step_not_due"]);
     expect(called).toHaveLength(1);
 
     time.advance(DELAY_MS);
-    await expect.poll(() => called.length, { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => called.length).toBe(2);
     await expect.poll(async () => (await pending())?.attempts).toBe(2);
     const second = await pending();
     time.advance(DELAY_MS);
@@ -125,7 +125,7 @@ describe.each(cases)("over %s, a worker that dies", (_where, newWorld, disaster)
 
     const store = new WrappedStore(world.opened());
     const attempt = world.resume(task, { store, leaseMs: DAY_MS, workerId: "worker-2" });
-    await expect.poll(() => store.count("beginStep"), { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => store.count("beginStep")).toBe(1);
     expect(store.count("completeStep")).toBe(0);
     time.advance(Math.max(0, dueAt - time.now()));
     const { result, steps } = await attempt;

@@ -26,7 +26,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
 
   const emit = (payload: unknown) => world.open().emitEvent({ runId: world.runId, key: "k", payload });
   const isHeld = async () => {
-    await expect.poll(() => world.held(HOLD_MS), { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => world.held(HOLD_MS)).toBe(1);
   };
 
   test("a wait is answered while its call is held, and nothing is polled", async () => {
@@ -60,7 +60,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
     await expect.poll(() => world.store.count("waitForEvent")).toBe(1);
     const { waitingFor } = await recordOf(world.open(), world.runId);
     world.time.advance(30_000);
-    await expect.poll(() => world.store.count("waitForEvent"), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => world.store.count("waitForEvent")).toBe(2);
     world.time.advance(15_000);
     const error = await attempt;
     expect(error).toMatchObject({ code: "await_event_timeout" });
@@ -119,7 +119,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
       // D1 hears of a wait that begins a little later.
       await drained(world.runId);
       await disasterFirst(world.runId);
-      await expect.poll(() => world.held(HOLD_MS), { timeout: 10_000 }).toBeGreaterThan(0);
+      await expect.poll(() => world.held(HOLD_MS)).toBeGreaterThan(0);
       expect((await recordOf(world.open(), world.runId)).waitingFor).toEqual(before.waitingFor);
       await emit("later");
       expect((await attempt).result).toBe("later");

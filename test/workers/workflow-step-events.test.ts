@@ -78,7 +78,7 @@ describe("an awaited event", () => {
     await flow.instance.waitForStepResult({ name: "test/before" });
     await flow.handle.pause();
     await flow.instance.waitForStatus("paused");
-    await vi.waitFor(() => expect(endings).toEqual([undefined]));
+    await expect.poll(() => endings).toEqual([undefined]);
     expect((await flow.handle.status()).status).toBe("paused");
   });
 });
