@@ -11,6 +11,7 @@ type Start = (folder: string) => Promise<StartedPeer>;
 const PEERS: readonly (readonly [name: string, load: () => Promise<Start>])[] = [
   ["Restate", async () => (await import("./restate.ts")).startRestate],
   ["DBOS", async () => (await import("./dbos.ts")).startDbos],
+  ["Absurd", async () => (await import("./absurd.ts")).startAbsurd],
 ];
 
 export const startPeers: PeersModule["startPeers"] = async (folder) => {
