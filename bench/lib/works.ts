@@ -32,9 +32,9 @@ export const FLOORS = {
   d1: "floor: one D1 write from a Worker",
   d1ByObject: "floor: RPC + one D1 write",
   fresh: "floor: a fresh object's first two commits",
-  freshRun: "floor: a fresh object's first three commits, after one D1 read",
+  freshRun: "floor: a fresh object's D1 write, and then its first two commits",
   freshRunInD1: "floor: a fresh object's first three D1 writes",
-  freshRuns: "floor: 50 fresh objects, each with one D1 read and 22 committed writes in a row",
+  freshRuns: "floor: 50 fresh objects, each with one D1 write and then 21 commits in a row",
   freshRunsInD1: "floor: 50 fresh objects, each with 22 D1 writes in a row",
   freshRunsInGroups:
     "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",

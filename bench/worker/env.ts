@@ -30,9 +30,7 @@ export interface FloorMethods {
   noop(): Promise<number>;
   write(): Promise<number>;
   writeToD1(): Promise<void>;
-  readD1AndWrite(): Promise<number>;
   writeHereAndToD1(): Promise<number>;
-  readD1(): Promise<void>;
   writeToD1WithOthers(): Promise<void>;
   gather(id: string): Promise<void>;
   open(): Promise<FloorSession>;

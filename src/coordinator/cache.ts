@@ -215,12 +215,13 @@ export class RunCache {
 
   /**
    * Takes the claim of a run into an untouched cache, as if D1 held nothing of it. Nothing may follow before D1 has it.
+   * `mayTrail`: as of `commit`.
    */
-  assume(run: RunState, now: number): void {
+  assume(run: RunState, now: number, { mayTrail }: { mayTrail: boolean }): void {
     this.#revision += 1;
     this.#madeAt = now;
     this.#deferredSince = now;
-    this.#willTrail = true;
+    if (mayTrail) this.#willTrail = true;
     this.#run = { ...run, revision: this.#revision };
     this.#runIsDeferred = true;
     this.#isAssumed = true;

@@ -274,7 +274,7 @@ export class CoordinatedRun implements CoordinatorReads {
   ): Promise<Envelope<Answers[Op]>> {
     for (let round = 1; ; round += 1) {
       try {
-        for (let work = this.#toDoBefore(request, ack); work !== null; work = this.#toDoBefore(request, ack))
+        for (let work = this.#toDoBefore(request); work !== null; work = this.#toDoBefore(request))
           await work;
         const answer = await this.#apply(request, ack, scope);
         if (!isRefusedRenewal(request, answer) || this.#readiness.isReady("end")) return answer;
@@ -318,18 +318,15 @@ export class CoordinatedRun implements CoordinatorReads {
   /**
    * `null`: the request may be decided now. One deletion at a time: D1 has to have heard of the last before the next.
    */
-  #toDoBefore(request: Request, ack: AckPolicy): Promise<void> | null {
+  #toDoBefore(request: Request): Promise<void> | null {
     if (!this.#readiness.isReady(request.op))
-      return this.#assumes(request, ack) ? null : this.#readiness.prepare();
+      return this.#assumes(request) ? null : this.#readiness.prepare();
     return mayDrop(request) && this.#cache.dirty.dropped !== null ? this.#recording.flush() : null;
   }
 
-  /**
-   * Whether a claim is made as if D1 held nothing of the run, so that one call of D1 both looks and records (0030). Under
-   * "coordinator", D1 need only be looked at.
-   */
-  #assumes(request: Request, ack: AckPolicy): boolean {
-    return ack === "record" && this.#readiness.mayAssume && request.op === "claim" && isShort(request);
+  /** Whether a claim is made as if D1 held nothing of the run, so that one call of D1 both looks and records (0030). */
+  #assumes(request: Request): boolean {
+    return this.#readiness.mayAssume && request.op === "claim" && isShort(request);
   }
 
   /** The synchronous block (R11); an answer that waits for D1 is a promise. */
@@ -345,7 +342,7 @@ export class CoordinatedRun implements CoordinatorReads {
       return refused;
     }
     const isNew = this.#cache.run === null;
-    const isAssumed = this.#assumes(request, ack);
+    const isAssumed = this.#assumes(request);
     const now = this.#now();
     const decision = decide<Op>(this.#cache.slice(request), request, now);
     if (!decision.ok) {
@@ -354,9 +351,9 @@ export class CoordinatedRun implements CoordinatorReads {
     }
     const { reply } = decision;
     const { change, ends } = this.#withCompletions(decision.change, now);
-    const waitsForD1 = ack === "record" && isRecorded(request, reply);
+    const waitsForD1 = isAssumed || (ack === "record" && isRecorded(request, reply));
     if (change.run && isAssumed) {
-      this.#cache.assume(change.run, now);
+      this.#cache.assume(change.run, now, { mayTrail: ack === "record" });
       this.#readiness.assumed();
     } else if (change.step && mayLieInMemory(request, change)) {
       this.#saveUntold(change.step.stepIndex);

@@ -33,10 +33,10 @@ async function hasStorage(runId: string): Promise<boolean> {
   );
 }
 
-describe("a claim of a run that is new", () => {
+describe.each(["record", "coordinator"] as const)("a claim of a run that is new, under `%s`", (ack) => {
   it("costs one call of D1, with its tags", async () => {
     const input = aRun();
-    const { fence = 0, run } = await store().startOrResume(input);
+    const { fence = 0, run } = await store(ack).startOrResume(input);
     expect(db.batches).toBe(1);
     expect(fence).toBe(1);
     expect(await recordedRun(input.runId)).toMatchObject({ fence: 1, status: "running" });
@@ -52,8 +52,8 @@ describe("a claim of a run that is new", () => {
   it("is one of two that come at once: the other is told who holds the run", async () => {
     const input = aRun("worker-1");
     const answers = await Promise.all([
-      refusalOf(() => store().startOrResume(input)),
-      refusalOf(() => store().startOrResume({ ...aRun("worker-2"), runId: input.runId })),
+      refusalOf(() => store(ack).startOrResume(input)),
+      refusalOf(() => store(ack).startOrResume({ ...aRun("worker-2"), runId: input.runId })),
     ]);
     expect(answers).toEqual(["accepted", "lease_held"]);
     expect(await recordedRun(input.runId)).toMatchObject({ worker_id: "worker-1", fence: 1 });
@@ -63,12 +63,12 @@ describe("a claim of a run that is new", () => {
     const input = aRun();
     let isAsked = false;
     db.fault = () => ((isAsked = true), "none");
-    const claim = store().startOrResume(input);
+    const claim = store(ack).startOrResume(input);
     // Who asks before the claim has arrived is told that there is no such run.
     await expect.poll(() => isAsked, { interval: 1 }).toBe(true);
     const seen = await Promise.all([
-      store().loadRun(input.runId),
-      store().renewLease({ runId: input.runId, workerId: input.workerId }),
+      store(ack).loadRun(input.runId),
+      store(ack).renewLease({ runId: input.runId, workerId: input.workerId }),
       claim,
     ]);
     expect(seen).toMatchObject([{ status: "running", fence: 1 }, { ok: true }, { fence: 1 }]);
@@ -77,14 +77,14 @@ describe("a claim of a run that is new", () => {
   it.each(["before", "after"] as const)("is one claim, though D1 fails %s its first call", async (fault) => {
     db.fault = ({ number }) => (number === 1 ? fault : "none");
     const input = aRun();
-    const { fence = 0, run } = await store().startOrResume(input);
+    const { fence = 0, run } = await store(ack).startOrResume(input);
     expect(fence).toBe(1);
     expect(await recordedRun(input.runId)).toMatchObject({
       fence: 1,
       created_at: Date.parse(run.createdAt),
       takeovers: 0,
     });
-    expect(await store().loadRun(input.runId)).toMatchObject({ fence: 1, status: "running" });
+    expect(await store(ack).loadRun(input.runId)).toMatchObject({ fence: 1, status: "running" });
   });
 
   it("that D1 does not take is told so, leaves nothing behind, and holds when it is made again", async () => {
@@ -92,23 +92,23 @@ describe("a claim of a run that is new", () => {
     db.fault = () => "before";
     const input = { ...aRun(), requestId: "claim-1" };
     const refused = new Set<string>();
-    for (let i = 0; i < 3; i += 1) refused.add(await refusalOf(() => store().startOrResume(input)));
+    for (let i = 0; i < 3; i += 1) refused.add(await refusalOf(() => store(ack).startOrResume(input)));
     expect([...refused]).toEqual(["store_unavailable"]);
     expect(await hasStorage(input.runId)).toBe(false);
     expect(await recordedRun(input.runId)).toBeNull();
     db.fault = () => "none";
-    const { fence = 0 } = await store().startOrResume(input);
+    const { fence = 0 } = await store(ack).startOrResume(input);
     expect(fence).toBe(1);
-    await store().beginStep(aStep(input.runId, 0, { fence }));
-    await store().completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
-    expect(await recordedStep(input.runId)).toMatchObject({ status: "completed" });
+    await store(ack).beginStep(aStep(input.runId, 0, { fence }));
+    await store(ack).completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
+    await expect.poll(() => recordedStep(input.runId)).toMatchObject({ status: "completed" });
   });
 
   it("that D1 was slow to take is saved all the same, and its lapse will be noted", async () => {
     faults.times = { gatherMs: 20, deferMs: 100 };
     let failures = 0;
     db.fault = () => (failures++ < 3 ? "before" : "none");
-    const { runId } = await claim();
+    const { runId } = await claim(ack);
     expect(failures).toBeGreaterThan(3);
     await expect.poll(() => hasStorage(runId)).toBe(true);
     const alarm = await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
@@ -118,44 +118,69 @@ describe("a claim of a run that is new", () => {
   it("that was recorded late is late no more once something is recorded in time", async () => {
     const from = Date.now();
     db.fault = () => (Date.now() - from < 1_200 ? "before" : "none");
-    const { runId, fence } = await claim();
+    const { runId, fence } = await claim(ack);
     expect(Number((await recordedRun(runId))?.["lag_ms"])).toBeGreaterThan(1_000);
     for (const stepIndex of [0, 1]) {
-      await store().beginStep(aStep(runId, stepIndex, { fence }));
-      await store().completeStep({ runId, stepIndex, fence, result: 1 });
+      await store(ack).beginStep(aStep(runId, stepIndex, { fence }));
+      await store(ack).completeStep({ runId, stepIndex, fence, result: 1 });
     }
-    expect(await recordedRun(runId)).toMatchObject({ lag_ms: 0 });
+    await expect.poll(() => recordedRun(runId)).toMatchObject({ lag_ms: 0 });
   });
 
   it("may have a long id and many tags, which are more than goes along with others", async () => {
     const id = aRun().runId;
     const runId = id + '"'.repeat(1_024 - id.length);
     const tags = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`tag-${i}`, "v"]));
-    const claimed = await store().startOrResume({ ...aRun(), runId, manifest: { ...MANIFEST, tags } });
+    const claimed = await store(ack).startOrResume({ ...aRun(), runId, manifest: { ...MANIFEST, tags } });
     expect(claimed.fence).toBe(1);
-    expect(await recordedRun(runId)).toMatchObject({ fence: 1 });
+    await expect.poll(() => recordedRun(runId)).toMatchObject({ fence: 1 });
   });
 
   it("whose object dies before D1 answers is made again by whoever comes next", async () => {
     db.fault = ({ number }) => (number === 1 ? "stall" : "none");
     const input = aRun();
-    const lost = refusalOf(() => store().startOrResume(input));
+    const lost = refusalOf(() => store(ack).startOrResume(input));
     await expect.poll(() => db.batches).toBe(1);
     await abort(input.runId);
     expect(["accepted", "store_unavailable"]).toContain(await lost);
-    const { fence = 0 } = await store().startOrResume(input);
-    expect(await recordedRun(input.runId)).toMatchObject({ fence, status: "running" });
+    const { fence = 0 } = await store(ack).startOrResume(input);
+    await expect.poll(() => recordedRun(input.runId)).toMatchObject({ fence, status: "running" });
     // What stalled comes late, and changes nothing.
     await db.replayLate("newest first");
     expect(await recordedRun(input.runId)).toMatchObject({ fence, status: "running" });
   });
+});
 
-  it("has no mark of a trail in the way: what comes after it is deferred at once", async () => {
-    const input = aRun();
-    const { fence = 0 } = await store().startOrResume(input);
-    await store().beginStep(aStep(input.runId, 0, { fence }));
-    await store().completeStep({ runId: input.runId, stepIndex: 0, fence, result: 1 });
-    expect(await hasStorage(input.runId)).toBe(false);
+describe("what comes after it", () => {
+  it("under `record` is deferred at once: no mark of a trail is in the way", async () => {
+    const { runId, fence } = await claim();
+    await store().beginStep(aStep(runId, 0, { fence }));
+    await store().completeStep({ runId, stepIndex: 0, fence, result: 1 });
+    expect(await hasStorage(runId)).toBe(false);
+  });
+
+  it("under `coordinator` makes storage, which trails behind nothing: it goes on through an outage of D1", async () => {
+    const { runId, fence } = await claim("coordinator");
+    expect(await hasStorage(runId)).toBe(false);
+    db.fault = () => "before";
+    for (const stepIndex of [0, 1]) {
+      await store("coordinator").beginStep(aStep(runId, stepIndex, { fence }));
+      await store("coordinator").completeStep({ runId, stepIndex, fence, result: stepIndex });
+      await abort(runId);
+    }
+    expect(await store("coordinator").loadRun(runId)).toMatchObject({ fence, stepCount: 2 });
+    expect(await recordedStep(runId)).toBeNull();
+    db.fault = () => "none";
+    expect((await store("coordinator").startOrResume({ ...aRun(), runId })).completedSteps).toHaveLength(2);
+  });
+
+  it("finds the claim in D1, where the object dies before it has storage", async () => {
+    const { runId, fence } = await claim("coordinator");
+    await abort(runId);
+    await store("coordinator").beginStep(aStep(runId, 0, { fence }));
+    const done = { runId, stepIndex: 0, fence, result: 1 };
+    expect(await store("coordinator").completeStep(done)).toMatchObject({ status: "completed" });
+    expect(await hasStorage(runId)).toBe(true);
   });
 });
 
@@ -217,9 +242,9 @@ describe("a claim of a run that D1 knows", () => {
 });
 
 describe("a claim that is not assumed", () => {
-  it("under `coordinator` only looks at D1, and goes on where D1 takes nothing", async () => {
+  it("is only looked up under `coordinator`, and goes on where D1 takes nothing", async () => {
     db.fault = ({ writes }) => (writes ? "before" : "none");
-    const input = aRun();
+    const input = { ...aRun(), manifest: { ...MANIFEST, input: { text: "x".repeat(20_000) } } };
     const { fence = 0 } = await store("coordinator").startOrResume(input);
     expect(fence).toBe(1);
     await store("coordinator").beginStep(aStep(input.runId, 0, { fence }));
