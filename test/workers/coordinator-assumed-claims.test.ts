@@ -10,7 +10,7 @@ import { runDurable } from "../../src/runner/run-durable.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { claim, claimByLooking, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -244,13 +244,12 @@ describe("a claim of a run that D1 knows", () => {
 describe("a claim that is not assumed", () => {
   it("is only looked up under `coordinator`, and goes on where D1 takes nothing", async () => {
     db.fault = ({ writes }) => (writes ? "before" : "none");
-    const input = { ...aRun(), manifest: { ...MANIFEST, input: { text: "x".repeat(20_000) } } };
-    const { fence = 0 } = await store("coordinator").startOrResume(input);
+    const { runId, fence } = await claimByLooking();
     expect(fence).toBe(1);
-    await store("coordinator").beginStep(aStep(input.runId, 0, { fence }));
-    const done = { runId: input.runId, stepIndex: 0, fence, result: 1 };
+    await store("coordinator").beginStep(aStep(runId, 0, { fence }));
+    const done = { runId, stepIndex: 0, fence, result: 1 };
     expect(await store("coordinator").completeStep(done)).toMatchObject({ status: "completed" });
-    expect(await recordedRun(input.runId)).toBeNull();
+    expect(await recordedRun(runId)).toBeNull();
   });
 
   it("brings a long input, which lies in D1 in chunks", async () => {

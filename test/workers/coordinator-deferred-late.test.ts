@@ -7,8 +7,16 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { D1PreparedStatementLike } from "../../src/stores/d1/database.ts";
 import { TestClock } from "../../src/testing/clock.ts";
-import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, saved, store, stubOf } from "./coordinator-world.ts";
+import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
+import {
+  claim,
+  claimByLooking,
+  recordedRun,
+  recordedStep,
+  saved,
+  store,
+  stubOf,
+} from "./coordinator-world.ts";
 import { abort, drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
@@ -92,11 +100,8 @@ const completion = (run: { runId: string; fence: number }, stepIndex: number, re
 
 it("a late batch of a run that D1 had never heard of is no newer than what came after it", async () => {
   db.mode = "fails";
-  // Too long to be assumed: D1 is only looked at.
-  const input = { ...aRun(), manifest: { ...MANIFEST, input: { text: "x".repeat(20_000) } } };
-  const { runId } = input;
-  const { fence = 0 } = await store("coordinator").startOrResume(input);
-  const run = { runId, fence };
+  const run = await claimByLooking();
+  const { runId, fence } = run;
   expect(await refusalOf(() => store().emitEvent({ runId, key: "k", payload: 1 }))).toBe("store_unavailable");
   await store().beginStep(aStep(runId, 0, { fence }));
   await caught(runId, () => store().completeStep(completion(run, 0, "of an earlier life")));

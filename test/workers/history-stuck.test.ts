@@ -8,7 +8,7 @@ import { WALK_ROWS } from "../../src/history/walk.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { claim, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
+import { claim, claimByLooking, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -144,7 +144,7 @@ describe("while D1 cannot be written", () => {
   const claimed = async (): Promise<{ runId: string; fence: number }> => {
     let run = { runId: "", fence: 0 };
     await isRefusing(async () => {
-      run = await claim("coordinator");
+      run = await claimByLooking();
     });
     return run;
   };
@@ -206,7 +206,7 @@ describe("while D1 cannot be written", () => {
       if (queries.some((query) => query.includes("INSERT")))
         throw new Error("D1_ERROR: Network connection lost.");
     };
-    const { runId, fence } = await claim("coordinator");
+    const { runId, fence } = await claimByLooking();
     await expect.poll(() => gated.log.length).toBeGreaterThan(1);
     coordinatorClock.advance(15_000);
     const held = gate();
