@@ -123,8 +123,8 @@ export class CoordinatedRun implements CoordinatorReads {
       gatherMs: times.gatherMs,
       deferMs: times.deferMs,
       sendingSince: () => this.#recorder.sendingSince,
-      hasFailed: () => this.#recorder.failures > 0,
-      flush: () => this.#recording.flush(),
+      failures: () => this.#recorder.failures,
+      flush: () => this.#flushUnasked(),
       arm: () => this.#arm(),
     });
     this.#readiness = new Readiness({
@@ -351,7 +351,8 @@ export class CoordinatedRun implements CoordinatorReads {
     }
     const { reply } = decision;
     const { change, ends } = this.#withCompletions(decision.change, now);
-    const waitsForD1 = isAssumed || (ack === "record" && isRecorded(request, reply));
+    const isToRecord = isRecorded(request, reply);
+    const mayDefer = ack === "record" && isToRecord && chunks.length === 0;
     if (change.run && isAssumed) {
       this.#cache.assume(change.run, now, { mayTrail: ack === "record" });
       this.#readiness.assumed();
@@ -361,18 +362,19 @@ export class CoordinatedRun implements CoordinatorReads {
     } else if (change.run && request.op === "renew") {
       this.#cache.renew(change.run);
     } else if (change.run || change.step || change.event) {
-      if (waitsForD1 && chunks.length === 0 && this.#cache.mayDefer(change)) this.#cache.defer(change, now);
+      if (mayDefer && this.#cache.mayDefer(change)) this.#cache.defer(change, now);
       else this.#cache.commit(change, now, { chunks, mayTrail: ack === "record" });
       if (change.run) this.#waiters.wake(LEASE_TOPIC);
       if (change.event) this.#waiters.wake(eventTopic(change.event.key));
       // Now it is known whose the run is, those who are bound to its project may be told of earlier events.
       if (change.run && isNew) this.#waiters.wakeAll();
-    } else if (!waitsForD1) {
+    } else if (ack !== "record" || !isToRecord) {
       this.#saveUntold();
     }
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
     this.#gathering.start();
+    const waitsForD1 = isToRecord && (ack === "record" || this.#isNewToD1());
     const isAwaited = waitsForD1 || ends.some(({ held }) => held.ack === "record");
     const recorded = isAwaited ? this.#recording.recorded(this.#cache.revision) : undefined;
     for (const { held, decision: end } of ends)
@@ -384,6 +386,14 @@ export class CoordinatedRun implements CoordinatorReads {
       return { ok: true, value };
     };
     return waitsForD1 && recorded ? recorded.then(answer) : answer();
+  }
+
+  /**
+   * Whether D1 is not known to have held the run yet. Until then an insert of an assumed claim, whose object died, may come
+   * late and win, though D1 was looked at since: nothing of the run is acknowledged before it is on record, under either policy.
+   */
+  #isNewToD1(): boolean {
+    return this.#cache.run !== null && !this.#cache.isOnRecord;
   }
 
   /** With the steps that end with the event. */
@@ -411,6 +421,17 @@ export class CoordinatedRun implements CoordinatorReads {
 
   #hasWork(): boolean {
     return !this.#cache.needsNoStorage && (this.#cache.hasUnsaved || this.#cache.isDirty);
+  }
+
+  /** A claim that D1 has taken after all, though its caller has given up, is read from there: somebody has to note its lapse. */
+  async #flushUnasked(): Promise<void> {
+    const { isAssumed } = this.#cache;
+    try {
+      await this.#recording.flush();
+    } catch (error) {
+      if (!isAssumed || !(error instanceof StaleSliceError)) throw error;
+      await this.#readyToRead();
+    }
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */

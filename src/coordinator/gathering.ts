@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../contract/clock.ts";
 import type { RunCache } from "./cache.ts";
+import { retryInMs } from "./schedule.ts";
 
 export interface GatheringInput {
   readonly cache: RunCache;
@@ -14,8 +15,8 @@ export interface GatheringInput {
   readonly deferMs: number;
   /** Epoch milliseconds: since when D1 has been at work on what it was sent; Infinity where it is not. */
   readonly sendingSince: () => number;
-  /** Whether D1 failed last: then the alarm tries again. */
-  readonly hasFailed: () => boolean;
+  /** Flushes that failed since one succeeded. Then the alarm tries again. */
+  readonly failures: () => number;
   readonly flush: () => Promise<void>;
   /** After something was saved, or could not be. */
   readonly arm: () => void;
@@ -24,6 +25,8 @@ export interface GatheringInput {
 export class Gathering {
   readonly #input: GatheringInput;
   #isOn = false;
+  /** Epoch milliseconds. */
+  #askAgainAt = 0;
 
   constructor(input: GatheringInput) {
     this.#input = input;
@@ -38,13 +41,13 @@ export class Gathering {
   }
 
   async #lookAgain(): Promise<void> {
-    const { cache, clock, gatherMs, hasFailed, flush } = this.#input;
+    const { cache, clock, gatherMs, failures, flush } = this.#input;
     try {
       while (this.#hasWork()) {
         await clock.sleep(gatherMs);
         this.#saveWhatIsDue();
         // A flush that fails arms the alarm. It is not waited for: D1 may stall.
-        if (cache.isDirty && !hasFailed()) flush().catch(() => {});
+        if ((cache.isDirty && failures() === 0) || this.#asksAgain()) flush().catch(() => {});
       }
     } finally {
       this.#isOn = false;
@@ -52,23 +55,31 @@ export class Gathering {
   }
 
   #hasWork(): boolean {
-    const { cache, hasFailed } = this.#input;
+    const { cache, failures } = this.#input;
     if (cache.needsNoStorage) return false;
-    return cache.hasUnsaved || (cache.isDirty && !hasFailed());
+    return cache.hasUnsaved || cache.isAssumed || (cache.isDirty && failures() === 0);
+  }
+
+  /** A claim that is assumed has no alarm: if its caller gives up, nobody else finds out whether D1 has taken it. */
+  #asksAgain(): boolean {
+    const { cache, clock, failures } = this.#input;
+    if (!cache.isAssumed || failures() === 0 || clock.now() < this.#askAgainAt) return false;
+    this.#askAgainAt = clock.now() + retryInMs(failures());
+    return true;
   }
 
   /**
    * Begins that are not over soon, changes that D1 is slow to take or refuses, and, much later, those that it holds.
    */
   #saveWhatIsDue(): void {
-    const { cache, clock, gatherMs, deferMs, sendingSince, hasFailed, arm } = this.#input;
+    const { cache, clock, gatherMs, deferMs, sendingSince, failures, arm } = this.#input;
     if (cache.needsNoStorage || !cache.hasUnsaved) return;
     const now = clock.now();
     const isDue =
       now - cache.begunSince >= gatherMs / 2 ||
       now - cache.deferredSince >= deferMs ||
       now - sendingSince() >= gatherMs ||
-      hasFailed();
+      failures() > 0;
     if (!isDue) return;
     cache.saveUnsaved();
     arm();

@@ -68,15 +68,16 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
     const runId = ctx.id.name;
     if (runId === undefined)
       throw new Error("a RunCoordinator is addressed by name: namespace.getByName(runId)");
+    const { storage } = ctx;
     this.#run = new CoordinatedRun({
       runId,
       storage: {
-        sql: ctx.storage.sql,
-        transactionSync: (closure) => ctx.storage.transactionSync(closure),
+        sql: storage.sql,
+        transactionSync: (closure) => storage.transactionSync(closure),
         deleteAll: () => {
           // The alarm goes with the rest.
           this.#armedAt = Number.POSITIVE_INFINITY;
-          return ctx.storage.deleteAll();
+          return storage.deleteAll();
         },
       },
       db: database ?? (env as RunCoordinatorEnv).DB,

@@ -23,12 +23,17 @@ export interface Standing {
 /** What is not yet in D1 is brought there by an alarm after this time at the latest, if the object should die. */
 const SAFETY_MS = 10_000;
 
+/** When D1 is asked again, after it has failed so many times in a row. */
+export function retryInMs(failures: number): number {
+  return 500 + backoffMs(failures, 1_000, 60_000);
+}
+
 /** In how many milliseconds something is due; `null` when nothing is. */
 export function nextAlarmIn(standing: Standing): number | null {
   const { now, run, exists, hasWork, failures } = standing;
   if (!exists) return null;
   const due: number[] = [];
-  const retryIn = failures === 0 ? 0 : 500 + backoffMs(failures, 1_000, 60_000);
+  const retryIn = failures === 0 ? 0 : retryInMs(failures);
   if (hasWork) due.push(failures === 0 ? SAFETY_MS : retryIn);
   else if (mayGoAt(standing) !== null) due.push((mayGoAt(standing) ?? now) - now);
   // To note that it has lapsed, D1 may have to be asked.

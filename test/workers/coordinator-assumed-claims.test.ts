@@ -7,10 +7,11 @@ import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
+import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, claimByLooking, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -24,6 +25,10 @@ beforeEach(() => {
 afterEach(resetFaults);
 
 const elsewhere = (): D1DurableRunStore => new D1DurableRunStore(env.DB);
+
+/** What is not asked again by itself. */
+const inOneAttempt = (): CoordinatedDurableRunStore =>
+  new CoordinatedDurableRunStore(env.RUNS, { ack: "coordinator", retry: { attempts: 1 } });
 
 async function hasStorage(runId: string): Promise<boolean> {
   return runInDurableObject(
@@ -113,6 +118,16 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
     await expect.poll(() => hasStorage(runId)).toBe(true);
     const alarm = await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
     expect(alarm).not.toBeNull();
+  });
+
+  it("that its caller has given up, though D1 took it, is watched: its lapse is noted", async () => {
+    faults.times = { gatherMs: 20, recordDeadlineMs: 100 };
+    db.fault = () => "after";
+    const input = { ...aRun(), leaseMs: 500 };
+    expect(await refusalOf(() => store(ack).startOrResume(input))).toBe("store_unavailable");
+    expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
+    db.fault = () => "none";
+    await expect.poll(async () => (await recordedRun(input.runId))?.["lease_expires_at"]).toBeNull();
   });
 
   it("that was recorded late is late no more once something is recorded in time", async () => {
@@ -242,15 +257,34 @@ describe("a claim of a run that D1 knows", () => {
 });
 
 describe("a claim that is not assumed", () => {
-  it("is only looked up under `coordinator`, and goes on where D1 takes nothing", async () => {
-    db.fault = ({ writes }) => (writes ? "before" : "none");
-    const { runId, fence } = await claimByLooking();
-    expect(fence).toBe(1);
-    await store("coordinator").beginStep(aStep(runId, 0, { fence }));
-    const done = { runId, stepIndex: 0, fence, result: 1 };
-    expect(await store("coordinator").completeStep(done)).toMatchObject({ status: "completed" });
-    expect(await recordedRun(runId)).toBeNull();
-  });
+  it.each<[string, (runId: string) => Promise<unknown>]>([
+    ["a read", (runId) => store("coordinator").loadRun(runId)],
+    ["an event", (runId) => store("coordinator").emitEvent({ runId, key: "go", payload: 1 })],
+  ])(
+    "for %s has looked before, is answered once D1 has it: an insert that comes late may win",
+    async (_what, look) => {
+      const one = { ...aRun("worker-1"), requestId: "claim-1" };
+      const { runId } = one;
+      db.fault = () => "stall";
+      const lost = refusalOf(() => inOneAttempt().startOrResume(one));
+      await expect.poll(() => db.batches).toBe(1);
+      await abort(runId);
+      expect(await lost).toBe("store_unavailable");
+      db.fault = ({ writes }) => (writes ? "before" : "none");
+      await look(runId);
+      const { faults: before } = db;
+      let answer = "none yet";
+      const two = refusalOf(() => store("coordinator").startOrResume({ ...aRun("worker-2"), runId }));
+      void two.then((refusal) => (answer = refusal));
+      await expect.poll(() => db.faults).toBeGreaterThan(before + 1);
+      expect(answer).toBe("none yet");
+      await db.replayLate("oldest first");
+      db.fault = () => "none";
+      expect(await two).toBe("lease_held");
+      expect(await recordedRun(runId)).toMatchObject({ worker_id: "worker-1", fence: 1 });
+      expect((await store("coordinator").startOrResume(one)).fence).toBe(1);
+    },
+  );
 
   it("brings a long input, which lies in D1 in chunks", async () => {
     const manifest = { ...MANIFEST, input: { text: "x".repeat(300_000) } };

@@ -8,15 +8,7 @@ import { systemClock } from "../../src/contract/clock.ts";
 import type { D1PreparedStatementLike } from "../../src/stores/d1/database.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import {
-  claim,
-  claimByLooking,
-  recordedRun,
-  recordedStep,
-  saved,
-  store,
-  stubOf,
-} from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, saved, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
@@ -96,21 +88,6 @@ const completion = (run: { runId: string; fence: number }, stepIndex: number, re
   stepIndex,
   attempt: 1,
   result,
-});
-
-it("a late batch of a run that D1 had never heard of is no newer than what came after it", async () => {
-  db.mode = "fails";
-  const run = await claimByLooking();
-  const { runId, fence } = run;
-  expect(await refusalOf(() => store().emitEvent({ runId, key: "k", payload: 1 }))).toBe("store_unavailable");
-  await store().beginStep(aStep(runId, 0, { fence }));
-  await caught(runId, () => store().completeStep(completion(run, 0, "of an earlier life")));
-  await store().beginStep(aStep(runId, 0, { fence }));
-  await db.deliver();
-  expect(await recordedStep(runId)).toMatchObject({ result: '"of an earlier life"' });
-  await store().completeStep(completion(run, 0, "paid"));
-  expect(await recordedStep(runId)).toMatchObject({ result: '"paid"' });
-  expect(await store().loadStep(runId, 0)).toMatchObject({ result: "paid" });
 });
 
 it.each([

@@ -3,7 +3,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
-import { aRun, aStep, MANIFEST } from "../../src/testing/harness.ts";
+import { aRun, aStep } from "../../src/testing/harness.ts";
 
 type Row = Record<string, unknown>;
 
@@ -27,13 +27,6 @@ export async function letGoOfSessions(): Promise<void> {
 export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string; fence: number }> {
   const input = aRun();
   const { fence = 0 } = await store(ack).startOrResume(input);
-  return { runId: input.runId, fence };
-}
-
-/** Under `coordinator`, of what is too long for D1 to record and look in one call (0030): it is only looked at. */
-export async function claimByLooking(): Promise<{ runId: string; fence: number }> {
-  const input = { ...aRun(), manifest: { ...MANIFEST, input: { text: "x".repeat(20_000) } } };
-  const { fence = 0 } = await store("coordinator").startOrResume(input);
   return { runId: input.runId, fence };
 }
 

@@ -8,7 +8,7 @@ import { WALK_ROWS } from "../../src/history/walk.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { claim, claimByLooking, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -140,40 +140,40 @@ describe("while D1 cannot be written", () => {
     await runDurableObjectAlarm(stubOf(runId));
     await drained(runId);
   };
-  /** Until D1 has refused the claim. */
-  const claimed = async (): Promise<{ runId: string; fence: number }> => {
-    let run = { runId: "", fence: 0 };
-    await isRefusing(async () => {
-      run = await claimByLooking();
-    });
+  const waits = { timeoutMs: 1_000_000, waitFor: { kind: "time" } } as const;
+  const waitsAt = ({ runId, fence }: { runId: string; fence: number }, stepIndex: number) =>
+    store("coordinator").beginStep(aStep(runId, stepIndex, { fence, ...waits }));
+  /** Until D1 has refused a change of the run's row: that it waits. */
+  const waiting = async (): Promise<{ runId: string; fence: number }> => {
+    const run = await claim("coordinator");
+    await isRefusing(() => waitsAt(run, 0));
     return run;
   };
-  const waits = { timeoutMs: 1_000_000, waitFor: { kind: "time" } } as const;
 
   it("a change that waited long is a late record, until the run's next one did not", async () => {
-    const { runId, fence } = await claimed();
+    const { runId, fence } = await waiting();
     coordinatorClock.advance(15_000);
     await works(runId);
     expect(await found()).toEqual([{ runId, reasons: ["late_record"], since: iso(AT) }]);
     expect(await found({ lagMs: 15_001 })).toEqual([]);
     expect(await history.get(runId)).toMatchObject({ lagMs: 15_000 });
-    await store().beginStep(aStep(runId, 0, { fence, ...waits }));
+    await waitsAt({ runId, fence }, 1);
     await drained(runId);
     expect(await found()).toEqual([]);
   });
 
   it("a late record is one no more once anything of the run arrives in time", async () => {
-    const { runId, fence } = await claimed();
+    const { runId, fence } = await waiting();
     coordinatorClock.advance(15_000);
     await works(runId);
-    await store().beginStep(aStep(runId, 0, { fence }));
+    await store().beginStep(aStep(runId, 1, { fence }));
     // What comes late itself says nothing better.
-    await isRefusing(() => store("coordinator").completeStep({ runId, stepIndex: 0, fence, result: 1 }));
+    await isRefusing(() => store("coordinator").completeStep({ runId, stepIndex: 1, fence, result: 1 }));
     coordinatorClock.advance(5_000);
     await works(runId);
     expect(await found()).toMatchObject([{ runId, reasons: ["late_record"] }]);
-    await store().beginStep(aStep(runId, 1, { fence }));
-    await store().completeStep({ runId, stepIndex: 1, fence, result: 1 });
+    await store().beginStep(aStep(runId, 2, { fence }));
+    await store().completeStep({ runId, stepIndex: 2, fence, result: 1 });
     expect(await found()).toEqual([]);
     expect(await history.get(runId)).toMatchObject({ lagMs: 0 });
   });
@@ -183,13 +183,10 @@ describe("while D1 cannot be written", () => {
       "heartbeats come",
       ({ runId, fence }) => store().renewLease({ runId, workerId: "worker-1", fence, leaseMs: 30_000 }),
     ],
-    [
-      "the row changes again",
-      (run) => isRefusing(() => store("coordinator").beginStep(aStep(run.runId, 0, { ...run, ...waits }))),
-    ],
+    ["the row changes again", (run) => isRefusing(() => waitsAt(run, 1))],
     ["the object sleeps", ({ runId }) => evict(runId)],
   ])("the lag is that of the first change that D1 lacked, though %s meanwhile", async (_what, meanwhile) => {
-    const run = await claimed();
+    const run = await waiting();
     coordinatorClock.advance(15_000);
     await meanwhile(run);
     coordinatorClock.advance(4_000);
@@ -200,13 +197,15 @@ describe("while D1 cannot be written", () => {
   });
 
   it("the lag of a change that came while an earlier one was on its way is its own", async () => {
+    const run = await claim("coordinator");
+    const { runId } = run;
     const gated = new GatedDatabase();
     faults.wrap = () => gated;
     gated.before = async (queries) => {
       if (queries.some((query) => query.includes("INSERT")))
         throw new Error("D1_ERROR: Network connection lost.");
     };
-    const { runId, fence } = await claimByLooking();
+    await waitsAt(run, 0);
     await expect.poll(() => gated.log.length).toBeGreaterThan(1);
     coordinatorClock.advance(15_000);
     const held = gate();
@@ -214,23 +213,26 @@ describe("while D1 cannot be written", () => {
     const alarm = runDurableObjectAlarm(stubOf(runId));
     await expect.poll(() => held.reached).toBeGreaterThan(0);
     coordinatorClock.advance(300);
-    await store("coordinator").beginStep(aStep(runId, 0, { fence, ...waits }));
+    await waitsAt(run, 1);
     coordinatorClock.advance(200);
     held.open = true;
     await alarm;
     await drained(runId);
     expect(gated.sent.length).toBeGreaterThan(1);
     // Not before the earlier one was sent.
-    expect(await history.get(runId)).toMatchObject({ lagMs: 500, waitingFor: [{ stepIndex: 0 }] });
+    expect(await history.get(runId)).toMatchObject({
+      lagMs: 500,
+      waitingFor: [{ stepIndex: 0 }, { stepIndex: 1 }],
+    });
   });
 
   it("an outage that is over is none of a later change's lag", async () => {
-    const { runId, fence } = await claimed();
+    const { runId, fence } = await waiting();
     coordinatorClock.advance(15_000);
     await works(runId);
     await evict(runId);
     coordinatorClock.advance(5_000);
-    await store().beginStep(aStep(runId, 0, { fence, ...waits }));
+    await waitsAt({ runId, fence }, 1);
     await drained(runId);
     expect(await history.get(runId)).toMatchObject({ lagMs: 0 });
   });

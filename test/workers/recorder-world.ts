@@ -217,7 +217,7 @@ class WatchedStatement implements D1PreparedStatementLike {
 
 /** Recorder objects that no other test uses; `around` stands between a coordinator and each of them, sessions too. */
 export function ownRecorders(
-  around: (recorder: RecorderSession, name: string) => RecorderSession = (recorder) => recorder,
+  around: (recorder: RecorderSession, name: string) => RecorderSession,
 ): RecorderNamespaceLike & { readonly prefix: string } {
   const prefix = newRunId();
   return {
