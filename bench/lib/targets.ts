@@ -113,8 +113,8 @@ function ratios(all: Samples): Target[] {
 
 /**
  * The same works beside what this design cannot do without, which says how near to the other ratios it can come: each
- * run has a new object; under "coordinator" that asks D1 before it claims (R17); a run of one step is three commits; and
- * an event is committed by its object before it goes to D1.
+ * run has a new object, whose first claim is a write of D1 (R17, 0030); step and end are a commit each; and an event is
+ * committed by its object before it goes to D1.
  */
 function besideTheirFloors(all: Samples): Target[] {
   const beside = (work: string, subject: string, floor: string, line?: List): Target => {

@@ -9,7 +9,7 @@
  * Invariants: memory changes only after its transaction returned; a row's revision is higher than that of every
  * earlier change; storage holds all changes up to its highest revision, and nothing of a claim that is only assumed; a
  * row is dirty until D1 is known to hold that revision of it; D1 is told of nothing that storage lacks, unless storage
- * says that it may trail; large bodies are read from SQLite, never kept.
+ * says that it may trail, or there is none yet; large bodies are read from SQLite, never kept.
  */
 import type { Request } from "../ledger/requests.ts";
 import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";

@@ -61,7 +61,7 @@ import type { SyncStorage } from "./schema.ts";
 export interface CoordinatorTimes {
   /** How long one call to D1 may take. Default 10,000. */
   d1DeadlineMs: number;
-  /** How long a caller under `ack: "record"` waits for D1 before it is told `store_unavailable`. Default 15,000. */
+  /** How long a caller that waits for D1 does so before it is told `store_unavailable`. Default 15,000. */
   recordDeadlineMs: number;
   /** How long a change may wait for others to share its commit or its flush. Default 100. */
   gatherMs: number;
