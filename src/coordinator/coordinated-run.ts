@@ -374,11 +374,13 @@ export class CoordinatedRun implements CoordinatorReads {
     const value = answerOf(this.#cache, request.op, reply);
     this.#arm();
     this.#gathering.start();
-    const waitsForD1 = isToRecord && (ack === "record" || this.#isNewToD1());
-    const isAwaited = waitsForD1 || ends.some(({ held }) => held.ack === "record");
+    const isNewToD1 = this.#isNewToD1();
+    const waitsBy = (policy: AckPolicy): boolean => policy === "record" || isNewToD1;
+    const waitsForD1 = isToRecord && waitsBy(ack);
+    const isAwaited = waitsForD1 || ends.some(({ held }) => waitsBy(held.ack));
     const recorded = isAwaited ? this.#recording.recorded(this.#cache.revision) : undefined;
     for (const { held, decision: end } of ends)
-      held.outcome = { decision: end, ...(held.ack === "record" && { recorded }) };
+      held.outcome = { decision: end, ...(waitsBy(held.ack) && { recorded }) };
     // Each who waits for it is told by itself.
     recorded?.catch(() => {});
     const answer = (): Envelope<Answers[Op]> => {
@@ -390,7 +392,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /**
    * Whether D1 is not known to have held the run yet. Until then an insert of an assumed claim, whose object died, may come
-   * late and win, though D1 was looked at since: nothing of the run is acknowledged before it is on record, under either policy.
+   * late and win, though D1 was looked at since: what is to be recorded of the run is not acknowledged before, under either policy.
    */
   #isNewToD1(): boolean {
     return this.#cache.run !== null && !this.#cache.isOnRecord;

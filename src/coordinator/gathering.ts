@@ -22,10 +22,14 @@ export interface GatheringInput {
   readonly arm: () => void;
 }
 
+/** In a minute or two. */
+const MAX_ASKED = 8;
+
 export class Gathering {
   readonly #input: GatheringInput;
   #isOn = false;
-  /** Epoch milliseconds. */
+  /** How often D1 was asked again for an assumed claim, and the epoch milliseconds of the next time. */
+  #asked = 0;
   #askAgainAt = 0;
 
   constructor(input: GatheringInput) {
@@ -36,6 +40,7 @@ export class Gathering {
   start(): void {
     if (this.#isOn || !this.#hasWork()) return;
     this.#isOn = true;
+    this.#asked = 0;
     // What could not be saved is tried again by the alarm.
     this.#lookAgain().catch(() => this.#input.arm());
   }
@@ -57,15 +62,20 @@ export class Gathering {
   #hasWork(): boolean {
     const { cache, failures } = this.#input;
     if (cache.needsNoStorage) return false;
-    return cache.hasUnsaved || cache.isAssumed || (cache.isDirty && failures() === 0);
+    const mayAsk = cache.isAssumed && this.#asked < MAX_ASKED;
+    return cache.hasUnsaved || mayAsk || (cache.isDirty && failures() === 0);
   }
 
-  /** A claim that is assumed has no alarm: if its caller gives up, nobody else finds out whether D1 has taken it. */
+  /**
+   * A claim that is assumed has no alarm: if its caller gives up, nobody else finds out whether D1 has taken it. Not for
+   * ever, for an object that looks is awake.
+   */
   #asksAgain(): boolean {
     const { cache, clock, failures } = this.#input;
     if (!cache.isAssumed || failures() === 0 || clock.now() < this.#askAgainAt) return false;
-    this.#askAgainAt = clock.now() + retryInMs(failures());
-    return true;
+    this.#asked += 1;
+    this.#askAgainAt = clock.now() + retryInMs(this.#asked);
+    return this.#asked <= MAX_ASKED;
   }
 
   /**

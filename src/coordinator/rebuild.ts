@@ -118,7 +118,7 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
   const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
   const [head] = (rows ?? []) as Head[];
   if (cache.epoch !== epoch) return false;
-  if (head === undefined ? cache.isOnRecord : isOfAnother(head, cache)) return true;
+  if (head === undefined ? cache.isOnRecord : isOfAnother(claimOf(head), cache.run)) return true;
   if (!cache.mayTrail) return head !== undefined && isLater(head, cache);
   // Events are never deferred.
   if (head !== undefined && head.event_revision > cache.revision) return true;
@@ -128,10 +128,17 @@ export async function recordIsAhead(cache: RunCache, input: RecordInput): Promis
 }
 
 /** Another run, or another claim as late or later. */
-function isOfAnother(head: Head, { run }: RunCache): boolean {
-  if (run === null || head.manifest_hash !== run.manifestHash || head.created_at !== run.createdAt)
+function isOfAnother(recorded: Claim, run: RunState | null): boolean {
+  if (run === null || recorded.manifestHash !== run.manifestHash || recorded.createdAt !== run.createdAt)
     return true;
-  return head.fence > run.fence || (head.fence === run.fence && head.claim_request_id !== run.claimRequestId);
+  if (recorded.fence === run.fence) return recorded.claimRequestId !== run.claimRequestId;
+  return recorded.fence > run.fence;
+}
+
+type Claim = Pick<RunState, "manifestHash" | "createdAt" | "fence" | "claimRequestId">;
+
+function claimOf({ manifest_hash, created_at, fence, claim_request_id }: Head): Claim {
+  return { manifestHash: manifest_hash, createdAt: created_at, fence, claimRequestId: claim_request_id };
 }
 
 /**
@@ -173,6 +180,7 @@ async function readLater(cache: RunCache, input: RecordInput): Promise<Later | n
 /** Whether a run's row, of the same claim or an earlier one, says what no instance of this object can have told D1. */
 function isForeign(recorded: RunState & Revised, run: RunState & Revised, known: Known): boolean {
   const { revision } = recorded;
+  if (isOfAnother(recorded, run)) return true;
   if (revision <= known.runRevision || (revision > known.base && revision <= run.revision)) return false;
   return run.revision > revision ? recorded.status !== "running" : !isHeldAlike(recorded, run);
 }

@@ -19,7 +19,7 @@ export const SCOPED_WIRE_VERSION = 2;
 
 /**
  * When a mutation is acknowledged (R14). "record": once D1 has it; "coordinator": once the object's own storage has
- * committed, D1 following within about 100 ms; but nothing of a run before D1 holds the run (0030).
+ * committed, D1 following within about 100 ms; but what is to be recorded of a run not before D1 holds the run (0030).
  */
 export type AckPolicy = "record" | "coordinator";
 
