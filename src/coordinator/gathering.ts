@@ -22,7 +22,7 @@ export interface GatheringInput {
   readonly arm: () => void;
 }
 
-/** In a minute or two. */
+/** With growing delays, which comes to a minute or two. */
 const MAX_ASKED = 8;
 
 export class Gathering {

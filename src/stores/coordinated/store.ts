@@ -2,7 +2,7 @@
  * CoordinatedDurableRunStore: the contract over RPC to each run's coordinator.
  *
  * Guarantee: with `ack: "record"`, what is acknowledged is in D1; with `ack: "coordinator"`, it is in the object's own
- * storage, and D1 follows. The coordinator's clock decides leases; `now` here decides nothing (R7).
+ * storage, and D1 follows, but a run that is new to D1 waits for it (0030). The coordinator's clock decides leases; `now` here decides nothing (R7).
  */
 import type { Clock } from "../../contract/clock.ts";
 import { systemClock } from "../../contract/clock.ts";
