@@ -1,5 +1,6 @@
 // Two projects. A portable test (test/*.test.ts) runs in both: in Node and in workerd. Those of the ledger, whose rules
 // are pure functions, run in Node alone.
+import { availableParallelism } from "node:os";
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
 import {
@@ -15,8 +16,12 @@ process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
 /** No test says how quick something is: a poll that waits for what comes late passes on a busy machine, too. */
 const expect = { poll: { timeout: 30_000 } };
 
+/** A file waits more than it computes: two at once, also where there are two cores. */
+const maxWorkers = Math.max(2, availableParallelism() - 1);
+
 export default defineConfig({
   test: {
+    maxWorkers,
     coverage: {
       provider: "istanbul", // workerd has no V8 coverage
       include: ["src/ledger/**/*.ts", "src/runner/**/*.ts"],

@@ -49,7 +49,7 @@ async function main(): Promise<void> {
     ...runAgain(before, after).map((stepIndex) => `step ${stepIndex} was run again`),
     ...(after.run.status === "completed" ? [] : [`the run is ${after.run.status}`]),
     ...(after.steps.length === ITEMS.length + 1 ? [] : [`there are ${after.steps.length} steps`]),
-    ...(takeovers === 1 ? [] : [`there were ${takeovers} takeovers`]),
+    ...(takeovers >= 1 ? [] : [`there were ${takeovers} takeovers`]),
     ...(runs.some((run) => run.runId === runId) ? [] : ["history does not list the run"]),
   ];
   for (const problem of wrong) console.log(`NOT AS IT SHOULD BE: ${problem}`);

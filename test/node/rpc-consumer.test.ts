@@ -49,7 +49,9 @@ test(
       const after = await get<Shown>(url);
       expect(runAgain(before, after)).toEqual([]);
       expect(after.steps).toHaveLength(items.length + 1);
-      expect(after.run).toMatchObject({ status: "completed", takeovers: (before.run.takeovers ?? 0) + 1 });
+      expect(after.run.status).toBe("completed");
+      // More than once, where a worker was too slow to renew its lease.
+      expect(after.run.takeovers).toBeGreaterThan(before.run.takeovers ?? 0);
     } finally {
       consumer.cleanUp();
       runs.cleanUp();

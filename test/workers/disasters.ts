@@ -16,18 +16,23 @@ export async function evict(runId: string): Promise<void> {
   await putToSleep(env.RUNS.getByName(runId), letGoOfSessions);
 }
 
-/** Once nothing has a session with it or a call of it. */
+/** Once nothing has a session with it or a call of it: sessions that begin meanwhile are let go of as well. */
 export async function putToSleep(
   stub: DurableObjectStub,
   letGo: () => Promise<void> = async () => {},
 ): Promise<void> {
-  for (;;) {
-    try {
-      await letGo();
-      return await evictDurableObject(stub);
-    } catch (error) {
-      if (!String(error).includes("active references")) throw error;
+  const letting = setInterval(() => void letGo(), 20);
+  try {
+    await letGo();
+    for (;;) {
+      try {
+        return await evictDurableObject(stub);
+      } catch (error) {
+        if (!String(error).includes("active references")) throw error;
+      }
     }
+  } finally {
+    clearInterval(letting);
   }
 }
 

@@ -8,11 +8,12 @@ import { recordedStep } from "./coordinator-world.ts";
 import { abort, evict, wipe } from "./disasters.ts";
 import { resetFaults } from "./faults.ts";
 import type { RunnerWorld } from "./runner-world.ts";
-import { newRunnerWorld, recordOf, rejectionOf } from "./runner-world.ts";
+import { DAY_MS, newRunnerWorld, recordOf, rejectionOf } from "./runner-world.ts";
 
 afterEach(resetFaults);
 
-const AFTER_MS = 100;
+/** So long that no step is told of before a test has time go on. */
+const AFTER_MS = 3_600_000;
 
 type Where = [name: string, open: (world: RunnerWorld) => DurableRunStore, ack: "record" | "coordinator"];
 
@@ -35,7 +36,7 @@ function underWay(open: Where[1], ack: Where[2]) {
     return "done";
   };
   const end = (): void => void (isOver.yet = true);
-  const run = () => world.run((ctx) => ctx.step("work", fn, { kind: "tool" }), { store });
+  const run = () => world.run((ctx) => ctx.step("work", fn, { kind: "tool" }), { store, leaseMs: DAY_MS });
   return { world, store, signals, run, end };
 }
 

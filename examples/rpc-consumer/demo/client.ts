@@ -57,13 +57,14 @@ async function hasEnded(answer: Promise<unknown>): Promise<boolean> {
   return (await Promise.race([answer, Promise.resolve(notYet)])) !== notYet;
 }
 
+const ASK_AGAIN = ["lease_held", "lease_lost", "store_unavailable"];
+
 /** Asks until the lease of the worker that died has lapsed, and whoever has the runs answers again. */
 export async function untilFinished(url: string, items: readonly string[]): Promise<Posted> {
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(200)) {
     const answer = await post(url, items);
     if (answer.code === undefined) return answer;
-    if (answer.code !== "lease_held" && answer.code !== "store_unavailable")
-      throw new Error(JSON.stringify(answer));
+    if (!ASK_AGAIN.includes(answer.code)) throw new Error(JSON.stringify(answer));
   }
   throw new Error("the run could not be taken over in time");
 }
