@@ -246,6 +246,32 @@ describe("the watch over the lease", () => {
     expect(world.store.count("watchLease")).toBe(0);
   });
 
+  test("is not begun while the store answers all the time, and is once it falls silent", async () => {
+    const world = newWorld({ pushes: true });
+    const gate = Promise.withResolvers<string>();
+    const attempt = world.run(
+      async (ctx) => {
+        for (let index = 0; index < 20; index += 1) {
+          await ctx.step(`quick ${index}`, async () => {
+            world.clock.advance(50);
+            await tick();
+          });
+        }
+        expect(world.store.count("watchLease")).toBe(0);
+        return ctx.step("slow", () => gate.promise);
+      },
+      { leaseMs: DAY_MS },
+    );
+    await until(() => world.store.count("beginStep") === 21);
+    for (let look = 0; look < 2; look += 1) {
+      world.clock.advance(100);
+      await tick();
+    }
+    await until(() => world.store.count("watchLease") === 1);
+    gate.resolve("done");
+    expect((await attempt).result).toBe("done");
+  });
+
   test("is one held call after the other, and ends with the attempt", async () => {
     const world = newWorld({ pushes: true });
     const gate = Promise.withResolvers<string>();

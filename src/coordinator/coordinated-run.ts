@@ -372,7 +372,6 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#saveUntold();
     }
     const value = answerOf(this.#cache, request.op, reply);
-    this.#arm();
     this.#gathering.start();
     const isNewToD1 = this.#isNewToD1();
     const waitsBy = (policy: AckPolicy): boolean => policy === "record" || isNewToD1;
@@ -411,9 +410,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /** R14: nobody is told of what is in memory alone. */
   #saveUntold(stepIndex?: number): void {
-    if (!this.#cache.hasUntold(stepIndex)) return;
-    this.#cache.saveUnsaved();
-    this.#arm();
+    if (this.#cache.hasUntold(stepIndex)) this.#cache.saveUnsaved();
   }
 
   /** R19: an object that never made storage is woken by nobody, and goes when it is asked. */

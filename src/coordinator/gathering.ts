@@ -1,6 +1,6 @@
 /**
- * When a coordinator saves what lies in memory, and brings to D1 what nobody waits for (R14, R16): a look every 100 ms
- * or so, as long as there is anything.
+ * When a coordinator saves what lies in memory, brings to D1 what nobody waits for (R14, R16), and arms its alarm (R18):
+ * a look every 100 ms or so, as long as there is anything.
  */
 import type { Clock } from "../contract/clock.ts";
 import type { RunCache } from "./cache.ts";
@@ -18,7 +18,7 @@ export interface GatheringInput {
   /** Flushes that failed since one succeeded. Then the alarm tries again. */
   readonly failures: () => number;
   readonly flush: () => Promise<void>;
-  /** After something was saved, or could not be. */
+  /** Sets the alarm to what is due next. */
   readonly arm: () => void;
 }
 
@@ -28,6 +28,8 @@ const MAX_ASKED = 8;
 export class Gathering {
   readonly #input: GatheringInput;
   #isOn = false;
+  /** Epoch milliseconds: since when there has been anything. */
+  #onSince = 0;
   /** How often D1 was asked again for an assumed claim, and the epoch milliseconds of the next time. */
   #asked = 0;
   #askAgainAt = 0;
@@ -36,17 +38,22 @@ export class Gathering {
     this.#input = input;
   }
 
-  /** To be called after each change. */
+  /**
+   * To be called after each change. The alarm is not set with it, for a commit that brings an alarm forward waits for that
+   * (0032), but once there is nothing more to do, after a second, or when D1 is late.
+   */
   start(): void {
-    if (this.#isOn || !this.#hasWork()) return;
+    if (this.#isOn) return;
+    if (!this.#hasWork()) return this.#input.arm();
     this.#isOn = true;
     this.#asked = 0;
+    this.#onSince = this.#input.clock.now();
     // What could not be saved is tried again by the alarm.
-    this.#lookAgain().catch(() => this.#input.arm());
+    this.#lookAgain().catch(() => {});
   }
 
   async #lookAgain(): Promise<void> {
-    const { cache, clock, gatherMs, failures, flush } = this.#input;
+    const { cache, clock, gatherMs, failures, flush, arm } = this.#input;
     try {
       while (this.#hasWork()) {
         await clock.sleep(gatherMs);
@@ -56,6 +63,7 @@ export class Gathering {
       }
     } finally {
       this.#isOn = false;
+      arm();
     }
   }
 
@@ -83,15 +91,11 @@ export class Gathering {
    */
   #saveWhatIsDue(): void {
     const { cache, clock, gatherMs, deferMs, sendingSince, failures, arm } = this.#input;
-    if (cache.needsNoStorage || !cache.hasUnsaved) return;
+    if (cache.needsNoStorage) return;
     const now = clock.now();
-    const isDue =
-      now - cache.begunSince >= gatherMs / 2 ||
-      now - cache.deferredSince >= deferMs ||
-      now - sendingSince() >= gatherMs ||
-      failures() > 0;
-    if (!isDue) return;
-    cache.saveUnsaved();
-    arm();
+    const isLate = now - sendingSince() >= gatherMs || failures() > 0;
+    if (isLate || now - cache.begunSince >= gatherMs / 2 || now - cache.deferredSince >= deferMs)
+      cache.saveUnsaved();
+    if (isLate || now - this.#onSince >= deferMs) arm();
   }
 }

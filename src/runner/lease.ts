@@ -86,7 +86,8 @@ export class Lease {
   startWatch(): void {
     const { fence } = this;
     if (fence === undefined) return;
-    const watched = { ...this.#input, fence, stopped: this.#stopped.signal };
+    const isConfirmedWithin = (ms: number): boolean => this.isConfirmedWithin(ms);
+    const watched = { ...this.#input, fence, stopped: this.#stopped.signal, isConfirmedWithin };
     void watchLease(watched, (status) => this.#refused(status, "it was told so"));
   }
 

@@ -6,7 +6,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { DurableRunStore, RunStatus } from "../contract/types.ts";
 import { unlessAborted } from "../contract/clock.ts";
 
-/** A run that is over by then is not watched. */
+/** Not watched: a run that is over by then, and one whose store has answered within that time. */
 const FIRST_MS = 100;
 /** A store that does not hold the call is not asked more often. */
 const INTERVAL_MS = 1_000;
@@ -19,11 +19,13 @@ export interface Watched {
   readonly store: DurableRunStore;
   readonly clock: Clock;
   readonly stopped: AbortSignal;
+  /** Whether the store has said in the last `ms` that the lease is held. */
+  readonly isConfirmedWithin: (ms: number) => boolean;
 }
 
 /** Calls `onLost` once, if ever. Never rejects. */
 export async function watchLease(
-  { runId, fence, store, clock, stopped }: Watched,
+  { runId, fence, store, clock, stopped, isConfirmedWithin }: Watched,
   onLost: (status: RunStatus | undefined) => void,
 ): Promise<void> {
   const watch = store.watchLease?.bind(store);
@@ -31,6 +33,10 @@ export async function watchLease(
   for (let pause = FIRST_MS; ;) {
     await clock.sleep(pause, stopped).catch(() => {});
     if (stopped.aborted) return;
+    if (isConfirmedWithin(FIRST_MS)) {
+      pause = FIRST_MS;
+      continue;
+    }
     try {
       const askedAt = clock.now();
       const { held, status } = await unlessAborted(

@@ -6,7 +6,7 @@ import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { armed, claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -166,6 +166,7 @@ describe("storage that may trail, while D1 is out of reach", () => {
     const run = await trailing();
     await store().beginStep(aStep(run.runId, 0, { fence: run.fence }));
     await store().completeStep({ ...run, stepIndex: 0, attempt: 1, result: "paid" });
+    await armed(run.runId);
     await abort(run.runId);
     db.before = isDown;
     return run;
@@ -191,8 +192,8 @@ describe("storage that may trail, while D1 is out of reach", () => {
     for (let i = 0; i < 3; i += 1) {
       const before = Date.now();
       await runDurableObjectAlarm(stubOf(runId));
-      const armed = await runInDurableObject(stubOf(runId), (_object, state) => state.storage.getAlarm());
-      expect(armed).toBeGreaterThanOrEqual(before + 500);
+      const alarm = await runInDurableObject(stubOf(runId), (_object, state) => state.storage.getAlarm());
+      expect(alarm).toBeGreaterThanOrEqual(before + 500);
     }
     db.before = async () => {};
     await runDurableObjectAlarm(stubOf(runId));

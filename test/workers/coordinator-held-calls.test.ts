@@ -115,6 +115,8 @@ describe("a held call of a run whose storage is removed once it is over", () => 
     await store().completeStep({ runId, stepIndex: 0, fence, result: 1 });
     await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
     await saved(runId);
+    // An object at work would set its alarm for now when it hears what time it is.
+    await evict(runId);
     clock.advance(3_600_001);
     const { calls, waiting } = counting();
     const event = waiting.waitForEvent({ runId, key: "k", timeoutMs: 60_000 });

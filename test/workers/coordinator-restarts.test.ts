@@ -9,7 +9,7 @@ import { newRequestId } from "../../src/identity.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
+import { armed, claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -102,6 +102,7 @@ describe("a restart while D1 is down", () => {
     await one().restartRun(runId, from(2));
     await disaster(runId);
     const { fence } = await workAnew(runId, "new");
+    await armed(runId);
     await disaster(runId);
     up();
     await runDurableObjectAlarm(stubOf(runId));

@@ -1,6 +1,7 @@
 /** What tests of the coordinator share: stores, runs, the object of a run, and what D1 has of it. */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import { expect } from "vitest";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
@@ -47,6 +48,12 @@ export function stubOf(runId: string) {
 /** Has the object save what it has deferred, as it would within a second. */
 export async function saved(runId: string): Promise<void> {
   await runInDurableObject(stubOf(runId), (object) => object.alarm?.());
+}
+
+/** Resolves once the object has set its alarm: when it has come to rest, when D1 is late, or after a second (0032). */
+export async function armed(runId: string): Promise<void> {
+  const alarm = () => runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
+  await expect.poll(alarm).not.toBeNull();
 }
 
 export function recordedRun(runId: string): Promise<Row | null> {

@@ -9,7 +9,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { store, claim, recordedRun, recordedStep, saved } from "./coordinator-world.ts";
+import { armed, store, claim, recordedRun, recordedStep, saved } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -243,6 +243,7 @@ describe("the alarm (R18)", () => {
     await saved(runId);
     await store().renewLease({ runId, workerId: "worker-1", fence, leaseMs: 60_000 });
     expect(await recordedRun(runId)).toMatchObject({ lease_expires_at: expect.any(Number) as number });
+    await armed(runId);
     clock.advance(60_001);
     await runDurableObjectAlarm(env.RUNS.getByName(runId));
     expect(await recordedRun(runId)).toMatchObject({ status: "running", lease_expires_at: null });
@@ -260,6 +261,7 @@ describe("the alarm (R18)", () => {
     await store("coordinator").beginStep(aStep(runId, 0, { fence }));
     await store("coordinator").completeStep({ runId, stepIndex: 0, fence, result: "kept" });
     const stub = env.RUNS.getByName(runId);
+    await armed(runId);
     for (let i = 0; i < 10; i += 1) {
       expect(await runDurableObjectAlarm(stub)).toBe(true);
       const armed = await runInDurableObject(stub, (_object, state) => state.storage.getAlarm());
@@ -277,6 +279,7 @@ describe("the alarm (R18)", () => {
     db.fault = ({ writes }) => (writes ? "before" : "none");
     await store("coordinator").beginStep(aStep(runId, 0, { fence }));
     await store("coordinator").completeStep({ runId, stepIndex: 0, fence, result: "kept" });
+    await armed(runId);
     await abortAllDurableObjects();
     db.fault = () => "none";
     await runDurableObjectAlarm(env.RUNS.getByName(runId));

@@ -1,0 +1,121 @@
+/** When an object sets its alarm (0032). Time stands still unless a test moves it, so no look comes by itself. */
+import { runInDurableObject } from "cloudflare:test";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
+import { armed, claim, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { faults, resetFaults } from "./faults.ts";
+import { gate, GatedDatabase } from "./gated-database.ts";
+import { StandingClock } from "./standing-clock.ts";
+
+const GATHER_MS = 100;
+const SAFETY_MS = 10_000;
+const LEASE_MS = 30_000;
+const RETAIN_MS = 3_600_000;
+
+let clock: StandingClock;
+let db: GatedDatabase;
+beforeEach(() => {
+  clock = new StandingClock();
+  db = new GatedDatabase();
+  faults.clock = clock;
+  const own = db;
+  faults.wrap = () => own;
+});
+afterEach(resetFaults);
+
+interface Held {
+  readonly runId: string;
+  readonly fence: number;
+}
+
+async function step({ runId, fence }: Held, stepIndex: number): Promise<void> {
+  const begin = { intent: `step-${stepIndex}`, kind: "logic", inputHash: "", elapsedMs: 0 } as const;
+  await store("coordinator").completeStep({ runId, fence, stepIndex, attempt: 1, begin, result: stepIndex });
+}
+
+/** In how many milliseconds the alarm is due, `null` where none is set. */
+async function alarmIn({ runId }: Held): Promise<number | null> {
+  const at = await runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());
+  return at === null ? null : at - Date.now();
+}
+
+/** Lets the object look, once D1 has taken what it looks for. */
+async function look({ runId }: Held, last: number): Promise<void> {
+  clock.advance(GATHER_MS);
+  await expect.poll(() => recordedStep(runId, last)).not.toBeNull();
+}
+
+describe("under ack: coordinator, an object without an alarm", () => {
+  it("sets none with what it acknowledges, and one for the lease once it is at rest", async () => {
+    const run = await claim("coordinator");
+    await step(run, 0);
+    expect(await alarmIn(run)).toBeNull();
+    await look(run, 0);
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
+    expect(await alarmIn(run)).toBeGreaterThan(SAFETY_MS);
+    expect(await alarmIn(run)).toBeLessThanOrEqual(LEASE_MS);
+  });
+
+  it("sets one alone, for when it may go, where its run is over by then", async () => {
+    const run = await claim("coordinator");
+    await step(run, 0);
+    await store("coordinator").endRun({ ...run, workerId: "worker-1", status: "completed", result: 1 });
+    expect(await alarmIn(run)).toBeNull();
+    await look(run, 0);
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
+    expect(await alarmIn(run)).toBeGreaterThan(RETAIN_MS / 2);
+  });
+
+  it("sets one a second after it began, where it never comes to rest", async () => {
+    const run = await claim("coordinator");
+    for (let stepIndex = 0; stepIndex < 9; stepIndex += 1) {
+      await step(run, stepIndex);
+      expect(await alarmIn(run)).toBeNull();
+      await look(run, stepIndex);
+    }
+    await step(run, 9);
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
+    expect(await alarmIn(run)).toBeLessThanOrEqual(SAFETY_MS);
+  });
+
+  it("sets one when D1 has not taken within 100 ms what it was sent", async () => {
+    const run = await claim("coordinator");
+    const slow = gate();
+    db.before = () => slow.pass();
+    await step(run, 0);
+    clock.advance(GATHER_MS);
+    await expect.poll(() => slow.reached).toBe(1);
+    expect(await alarmIn(run)).toBeNull();
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
+    expect(await alarmIn(run)).toBeLessThanOrEqual(SAFETY_MS);
+    slow.open = true;
+  });
+
+  it("sets one when D1 refuses what it was sent", async () => {
+    const run = await claim("coordinator");
+    db.before = async () => {
+      throw new Error("D1_ERROR: D1 DB is overloaded. Requests queued for too long.");
+    };
+    await step(run, 0);
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
+    expect(await alarmIn(run)).toBeLessThanOrEqual(SAFETY_MS);
+  });
+});
+
+it("under ack: record, the alarm is set with what was deferred, a second after it", async () => {
+  const { runId, fence } = await claim();
+  const begin = { intent: "step-0", kind: "logic", inputHash: "", elapsedMs: 0 } as const;
+  await store().completeStep({ runId, fence, stepIndex: 0, attempt: 1, begin, result: 0 });
+  clock.advance(GATHER_MS);
+  await systemClock.sleep(20);
+  const run = { runId, fence };
+  expect(await alarmIn(run)).toBeNull();
+  clock.advance(900);
+  await armed(runId);
+  expect(await alarmIn(run)).toBeGreaterThan(SAFETY_MS);
+});
