@@ -42,6 +42,7 @@ import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
 import { Recording } from "./recording.ts";
 import {
+  comesAgain,
   isRecorded,
   isRefusedRenewal,
   isShort,
@@ -55,7 +56,7 @@ import type { RecorderLike } from "./record-entry.ts";
 import { RecorderWay } from "./recorder-way.ts";
 import { Recorder } from "./recorder.ts";
 import type { Standing } from "./schedule.ts";
-import { mayGo, nextAlarmIn } from "./schedule.ts";
+import { mayGo, nextAlarmIn, retryInMs } from "./schedule.ts";
 import type { SyncStorage } from "./schema.ts";
 
 export interface CoordinatorTimes {
@@ -108,11 +109,14 @@ export class CoordinatedRun implements CoordinatorReads {
   readonly #completions = new HeldCompletions<Completion>();
   readonly #gathering: Gathering;
   readonly #recording: Recording;
+  /** Whether storage had more than D1 when this instance began, as far as that was known, and nobody has seen to it yet. */
+  #mustCatchUp: boolean;
 
   constructor(input: CoordinatedRunInput) {
     this.#input = input;
     const { runId, storage, db, clock, times, recorder } = input;
     this.#cache = new RunCache(storage);
+    this.#mustCatchUp = this.#cache.isDirty;
     const deadlineMs = times.d1DeadlineMs;
     const way = recorder && new RecorderWay({ stub: recorder, clock, deadlineMs });
     this.#record = { runId, db, clock, deadlineMs, recorder: way };
@@ -260,7 +264,9 @@ export class CoordinatedRun implements CoordinatorReads {
     } catch {
       // The recorder has counted it, and the next alarm tries again.
     }
-    this.#arm();
+    // What is being loaded says itself what is due.
+    if (this.#readiness.isLoading) this.#input.arm(retryInMs(1));
+    else this.#arm();
   }
 
   /**
@@ -372,6 +378,7 @@ export class CoordinatedRun implements CoordinatorReads {
       this.#saveUntold();
     }
     const value = answerOf(this.#cache, request.op, reply);
+    if (!comesAgain(request)) this.#arm();
     this.#gathering.start();
     const isNewToD1 = this.#isNewToD1();
     const waitsBy = (policy: AckPolicy): boolean => policy === "record" || isNewToD1;
@@ -505,6 +512,9 @@ export class CoordinatedRun implements CoordinatorReads {
   /** Says which scope was kept to: nobody answers for an object that knows none. */
   #envelope<T>(scope: string | undefined, work: () => Work<T>): Promise<Envelope<T>> {
     this.#letGo();
+    // An earlier instance may have died before it set an alarm (0032): whoever asks, sees to it.
+    if (this.#mustCatchUp) this.#gathering.start();
+    this.#mustCatchUp = false;
     const answered = this.#answered(work);
     return scope === undefined ? answered : answered.then((envelope) => ({ ...envelope, scope }));
   }

@@ -39,8 +39,8 @@ export class Gathering {
   }
 
   /**
-   * To be called after each change. The alarm is not set with it, for a commit that brings an alarm forward waits for that
-   * (0032), but once there is nothing more to do, after a second, or when D1 is late.
+   * To be called after each change. Sets the alarm once there is nothing more to do, after a second, or when D1 is late:
+   * a commit that brings an alarm forward waits for that, so the changes of one who comes again set none themselves (0032).
    */
   start(): void {
     if (this.#isOn) return;

@@ -14,6 +14,13 @@ export const NEED_NO_FENCE: ReadonlySet<Op> = new Set([
   "fork",
 ]);
 
+const OF_ONE_AT_WORK: ReadonlySet<Op> = new Set(["claim", "renew", "begin", "complete", "fail", "copy"]);
+
+/** Whether whoever asks has more to ask of the same run. What is final, or comes from outside, may be the last request. */
+export function comesAgain({ op }: Request): boolean {
+  return OF_ONE_AT_WORK.has(op);
+}
+
 export function mayDrop({ op }: Request): boolean {
   return op === "restart" || op === "fork";
 }

@@ -32,8 +32,9 @@ export async function watchLease(
   if (watch === undefined) return;
   for (let pause = FIRST_MS; ;) {
     await clock.sleep(pause, stopped).catch(() => {});
+    const isConfirmed = isConfirmedWithin(FIRST_MS);
     if (stopped.aborted) return;
-    if (isConfirmedWithin(FIRST_MS)) {
+    if (isConfirmed) {
       pause = FIRST_MS;
       continue;
     }

@@ -2,7 +2,9 @@
 import { runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
+import { aRun, refusalOf } from "../../src/testing/harness.ts";
 import { armed, claim, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
 import { StandingClock } from "./standing-clock.ts";
@@ -10,7 +12,6 @@ import { StandingClock } from "./standing-clock.ts";
 const GATHER_MS = 100;
 const SAFETY_MS = 10_000;
 const LEASE_MS = 30_000;
-const RETAIN_MS = 3_600_000;
 
 let clock: StandingClock;
 let db: GatedDatabase;
@@ -23,6 +24,8 @@ beforeEach(() => {
 });
 afterEach(resetFaults);
 
+const one = () => store("coordinator");
+
 interface Held {
   readonly runId: string;
   readonly fence: number;
@@ -30,7 +33,7 @@ interface Held {
 
 async function step({ runId, fence }: Held, stepIndex: number): Promise<void> {
   const begin = { intent: `step-${stepIndex}`, kind: "logic", inputHash: "", elapsedMs: 0 } as const;
-  await store("coordinator").completeStep({ runId, fence, stepIndex, attempt: 1, begin, result: stepIndex });
+  await one().completeStep({ runId, fence, stepIndex, attempt: 1, begin, result: stepIndex });
 }
 
 /** In how many milliseconds the alarm is due, `null` where none is set. */
@@ -57,15 +60,18 @@ describe("under ack: coordinator, an object without an alarm", () => {
     expect(await alarmIn(run)).toBeLessThanOrEqual(LEASE_MS);
   });
 
-  it("sets one alone, for when it may go, where its run is over by then", async () => {
+  it.each<[string, (run: Held) => Promise<unknown>]>([
+    [
+      "the end of its run",
+      (run) => one().endRun({ ...run, workerId: "worker-1", status: "completed", result: 1 }),
+    ],
+    ["a cancel", ({ runId }) => one().cancelRun(runId)],
+    ["an event", ({ runId }) => one().emitEvent({ runId, key: "k", payload: 1 })],
+  ])("sets one with %s, for nobody may come again", async (_what, change) => {
     const run = await claim("coordinator");
     await step(run, 0);
-    await store("coordinator").endRun({ ...run, workerId: "worker-1", status: "completed", result: 1 });
-    expect(await alarmIn(run)).toBeNull();
-    await look(run, 0);
-    clock.advance(GATHER_MS);
-    await armed(run.runId);
-    expect(await alarmIn(run)).toBeGreaterThan(RETAIN_MS / 2);
+    await change(run);
+    expect(await alarmIn(run)).toBeLessThanOrEqual(SAFETY_MS);
   });
 
   it("sets one a second after it began, where it never comes to rest", async () => {
@@ -104,6 +110,22 @@ describe("under ack: coordinator, an object without an alarm", () => {
     clock.advance(GATHER_MS);
     await armed(run.runId);
     expect(await alarmIn(run)).toBeLessThanOrEqual(SAFETY_MS);
+  });
+});
+
+describe("an object that died before it set one", () => {
+  it.each<[string, ({ runId }: Held) => Promise<unknown>]>([
+    ["a read", ({ runId }) => one().loadRun(runId)],
+    ["a refusal", ({ runId }) => refusalOf(() => one().startOrResume({ ...aRun("worker-2"), runId }))],
+  ])("brings D1 what it has, and sets one, with the next request (%s)", async (_what, ask) => {
+    const run = await claim("coordinator");
+    await step(run, 0);
+    await abort(run.runId);
+    await ask(run);
+    expect(await alarmIn(run)).toBeNull();
+    await look(run, 0);
+    clock.advance(GATHER_MS);
+    await armed(run.runId);
   });
 });
 
