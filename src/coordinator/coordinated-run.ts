@@ -264,8 +264,8 @@ export class CoordinatedRun implements CoordinatorReads {
     } catch {
       // The recorder has counted it, and the next alarm tries again.
     }
-    // What is being loaded says itself what is due.
-    if (this.#readiness.isLoading) this.#input.arm(retryInMs(1));
+    // What is being loaded says itself what is due. Storage that is being deleted must not be made again by an alarm.
+    if (this.#readiness.isLoading && this.#cache.exists) this.#input.arm(retryInMs(1));
     else this.#arm();
   }
 

@@ -32,6 +32,7 @@ export async function watchLease(
   if (watch === undefined) return;
   for (let pause = FIRST_MS; ;) {
     await clock.sleep(pause, stopped).catch(() => {});
+    // Asked first: it may find that the lease is over, and end the attempt.
     const isConfirmed = isConfirmedWithin(FIRST_MS);
     if (stopped.aborted) return;
     if (isConfirmed) {

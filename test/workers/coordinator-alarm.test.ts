@@ -1,28 +1,19 @@
 /** When an object sets its alarm (0032). Time stands still unless a test moves it, so no look comes by itself. */
 import { runInDurableObject } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import { aRun, refusalOf } from "../../src/testing/harness.ts";
 import { armed, claim, recordedStep, store, stubOf } from "./coordinator-world.ts";
-import { abort } from "./disasters.ts";
-import { faults, resetFaults } from "./faults.ts";
-import { gate, GatedDatabase } from "./gated-database.ts";
+import { abort, drained } from "./disasters.ts";
+import { gate } from "./gated-database.ts";
+import { clock, db, useGatedWorld } from "./gated-world.ts";
 import { StandingClock } from "./standing-clock.ts";
 
 const GATHER_MS = 100;
 const SAFETY_MS = 10_000;
 const LEASE_MS = 30_000;
 
-let clock: StandingClock;
-let db: GatedDatabase;
-beforeEach(() => {
-  clock = new StandingClock();
-  db = new GatedDatabase();
-  faults.clock = clock;
-  const own = db;
-  faults.wrap = () => own;
-});
-afterEach(resetFaults);
+useGatedWorld(() => new StandingClock());
 
 const one = () => store("coordinator");
 
@@ -42,10 +33,11 @@ async function alarmIn({ runId }: Held): Promise<number | null> {
   return at === null ? null : at - Date.now();
 }
 
-/** Lets the object look, once D1 has taken what it looks for. */
+/** Lets the object look, and resolves once it knows that D1 has what it found. */
 async function look({ runId }: Held, last: number): Promise<void> {
   clock.advance(GATHER_MS);
-  await expect.poll(() => recordedStep(runId, last)).not.toBeNull();
+  await drained(runId);
+  expect(await recordedStep(runId, last)).not.toBeNull();
 }
 
 describe("under ack: coordinator, an object without an alarm", () => {
