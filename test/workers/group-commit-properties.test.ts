@@ -202,7 +202,7 @@ const actions = fc.array(
     life: fc.nat(1),
     at: fc.nat(40),
   }),
-  { minLength: 20, maxLength: 80 },
+  { minLength: 60, maxLength: 80 },
 );
 
 it("leaves D1 with the newest of each row that a guard let through", async () => {
@@ -215,7 +215,7 @@ it("leaves D1 with the newest of each row that a guard let through", async () =>
       await world.expectHeld();
       refused += world.refused;
     }),
-    { numRuns: 25, endOnFailure: true },
+    { numRuns: 60, endOnFailure: true },
   );
   // Else nothing was put to the proof.
   expect(refused).toBeGreaterThan(0);
