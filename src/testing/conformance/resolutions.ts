@@ -68,13 +68,15 @@ export function describeResolutions(suite: Suite): void {
     itWith(["tries", "resolveStep"], "leaves a failure that the task goes on from", async (store) => {
       const { runId, fence } = await takenOver();
       await store.beginStep(aStep(runId, 0, { fence, onInterrupted: "fail" }));
+      // A store may note at any time that a lease has lapsed, so the run's own record is not compared.
+      const steps = async () => (await everything(runId)).slice(1);
       const refused = async () => {
-        const before = await everything(runId);
+        const before = await steps();
         for (const resolution of [{ result: "made up" }, { rerun: true }] as const) {
           const call = () => store.resolveStep(runId, 0, resolution);
           expect(await refusalOf(call)).toBe("step_not_in_doubt");
         }
-        expect(await everything(runId)).toEqual(before);
+        expect(await steps()).toEqual(before);
       };
       // The task is at work, and about to see the failure; its worker may go on though its lease has lapsed.
       await refused();
