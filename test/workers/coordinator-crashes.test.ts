@@ -2,7 +2,7 @@
  * Cases in which a coordinator once went wrong, or could have: crashes, lost answers, storage lost or restored,
  * stalled databases.
  */
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";
@@ -10,7 +10,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, recordedRun, recordedStep, saved, wait } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, saved, store, stubOf, wait, woken } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -37,7 +37,7 @@ async function sleeping() {
   await store().beginStep(aStep(runId, 0, { fence }));
   await wait(200);
   await drained(runId);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   await evict(runId);
   return { runId, fence };
 }
@@ -48,7 +48,7 @@ it("watermark: an acknowledged (coordinator) completion reaches D1 after a crash
   await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
   await abortAllDurableObjects();
   ok();
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   await wait(300);
   const lag = await stubOf(runId).lag();
   expect([lag, (await recordedStep(runId))?.["status"]]).toEqual([
@@ -75,7 +75,7 @@ it("the storage is not deleted while D1 lacks a step", async () => {
   ok();
   await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
   clock.advance(3_600_001);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   expect(await store().loadStep(runId, 0)).toMatchObject({ status: "completed" });
 });
 
@@ -86,7 +86,7 @@ it("no alarm is set for now while D1 is down, though the retention is over", asy
   await store("coordinator").endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 7 });
   clock.advance(3_600_001);
   const before = Date.now();
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   const armed = await runInDurableObject(stubOf(runId), (_o, state) => state.storage.getAlarm());
   ok();
   expect(armed).toBeGreaterThanOrEqual(before + 500);
@@ -103,7 +103,7 @@ it("a read through the coordinator does not undo what a D1 store does", async ()
   await elsewhere.endRun({ runId, workerId: "worker-1", fence, status: "completed", result: "all of it" });
   expect(await recordedRun(runId)).toMatchObject({ status: "completed" });
   clock.advance(31_000);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   expect(await recordedRun(runId)).toMatchObject({ status: "completed", result: '"all of it"' });
 });
 

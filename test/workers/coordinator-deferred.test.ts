@@ -2,11 +2,11 @@
  * Deferred commits (0026): what was acknowledged under `record` outlives the object's death at every point between
  * D1's commit and the object's own, and nobody is told of what a death could take back.
  */
-import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { armed, claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { armed, claim, recordedRun, recordedStep, store, stubOf, woken } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -114,7 +114,7 @@ describe.each(runs)("a run %s", (_what, begin) => {
     await expect.poll(() => savedSteps(runId)).toMatchObject([{ step_index: 0, status: "completed" }]);
     await abort(runId);
     db.before = async () => {};
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"paid"' });
   });
@@ -191,12 +191,12 @@ describe("storage that may trail, while D1 is out of reach", () => {
     clock.advance(60_000);
     for (let i = 0; i < 3; i += 1) {
       const before = Date.now();
-      await runDurableObjectAlarm(stubOf(runId));
+      await woken(runId);
       const alarm = await runInDurableObject(stubOf(runId), (_object, state) => state.storage.getAlarm());
       expect(alarm).toBeGreaterThanOrEqual(before + 500);
     }
     db.before = async () => {};
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     expect(await recordedRun(runId)).toMatchObject({ status: "running", lease_expires_at: null });
   });

@@ -1,12 +1,12 @@
 /**
  * Cases in which a coordinator once went wrong, or could have: the edges of recording, retention and rebuilding.
  */
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, recordedRun, wait, saved } from "./coordinator-world.ts";
+import { claim, recordedRun, saved, store, stubOf, wait, woken } from "./coordinator-world.ts";
 import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
@@ -91,7 +91,7 @@ it("D1 never says that a run has completed before it holds the steps", async () 
   await wait(300);
   sent = 0;
   up = 1;
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   const steps = await env.DB.prepare(
     "SELECT count(*) AS n FROM durable_steps WHERE run_id = ?1 AND status = 'completed'",
   )
@@ -112,7 +112,7 @@ it("a lapsed lease is not revived by the loss of the storage (R8)", async () => 
   const { runId, fence } = await claim();
   await saved(runId);
   clock.advance(600_000);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   expect((await store().renewLease({ runId, workerId: "worker-1", fence })).ok).toBe(false);
   await runInDurableObject(stubOf(runId), (_o, state) => state.storage.deleteAll());
   await abortAllDurableObjects();
@@ -137,7 +137,7 @@ it("after retention, a run with 3 MB of results can be read", async () => {
   }
   await store().endRun({ runId, workerId: "worker-1", fence, status: "failed" });
   clock.advance(3_600_001);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   expect([
     await settle(store().loadRun(runId)),
     await settle(store().startOrResume({ ...aRun(), runId })),
@@ -148,7 +148,7 @@ it("a lapsed lease is told to D1 once, not at each wake-up", async () => {
   const { runId } = await claim();
   await saved(runId);
   clock.advance(30_001);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   let told = 0;
   for (let i = 0; i < 3; i += 1) {
     await evict(runId);

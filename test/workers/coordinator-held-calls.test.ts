@@ -1,5 +1,5 @@
 /** Calls that are held, while their object is reset, put to sleep, emptied, or out of D1's reach (R20, R33). */
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
@@ -8,7 +8,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, saved, store, stubOf } from "./coordinator-world.ts";
+import { claim, saved, store, stubOf, woken } from "./coordinator-world.ts";
 import { evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -121,7 +121,7 @@ describe("a held call of a run whose storage is removed once it is over", () => 
     const { calls, waiting } = counting();
     const event = waiting.waitForEvent({ runId, key: "k", timeoutMs: 60_000 });
     await store().loadRun(runId);
-    expect(await runDurableObjectAlarm(stubOf(runId))).toBe(true);
+    await woken(runId);
     const query = "SELECT count(*) AS n FROM sqlite_master WHERE name LIKE 'durable_%'";
     const tables = await runInDurableObject(stubOf(runId), (_object, { storage: { sql } }) =>
       sql.exec(query).one(),

@@ -2,13 +2,13 @@
  * Cases in which a coordinator once went wrong, or could have: what happens between a flush and its answer, and sizes
  * that add up.
  */
-import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { newRequestId, newRunId } from "../../src/identity.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { store, claim, stubOf, wait } from "./coordinator-world.ts";
+import { claim, store, stubOf, wait, woken } from "./coordinator-world.ts";
 import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
@@ -30,7 +30,7 @@ it("an alarm during a rebuild does not lose an early event", async () => {
   };
   const reading = store().loadEvent(runId, "k");
   await expect.poll(() => held.reached).toBe(1);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   held.open = true;
   const first = await reading;
   const again = await store().emitEvent({ runId, key: "k", payload: "second" });
@@ -136,7 +136,7 @@ it("reading a run that is long over rebuilds it once", async () => {
   }
   await store().endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 1 });
   clock.advance(3_600_001);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   db.log.length = 0;
   for (let i = 0; i < 10; i += 1) {
     await store().loadStep(runId, i);

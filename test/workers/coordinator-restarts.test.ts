@@ -2,14 +2,14 @@
  * A restart deletes, and D1 may be down, slow, or hear of old changes late: it ends up without the steps that were
  * dropped, and with those that took their place (R13, R15, R34).
  */
-import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
+import { abortAllDurableObjects } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRequestId } from "../../src/identity.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { armed, claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
+import { armed, claim, recordedRun, store, stubOf, woken } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -83,7 +83,7 @@ describe("a restart while D1 is down", () => {
     const { fence } = await workAnew(runId, "new");
     expect(await inD1(runId)).toEqual(before);
     up();
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     const after = await inD1(runId);
     expect(after).toEqual({ run: [fence, "running"], steps: of("new") });
@@ -105,7 +105,7 @@ describe("a restart while D1 is down", () => {
     await armed(runId);
     await disaster(runId);
     up();
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     expect(await inD1(runId)).toEqual({ run: [fence, "running"], steps: of("new") });
     await wipe(runId);
@@ -174,7 +174,7 @@ describe("a restart while D1 stalls", () => {
     const { fence } = await workAnew(runId, "new");
     up();
     clock.advance(10_001);
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     clock.advance(60_001);
     await db.settled();
@@ -189,7 +189,7 @@ describe("a restart while D1 stalls", () => {
     up();
     clock.advance(10_001);
     const { fence } = await workAnew(runId, "new");
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     clock.advance(60_001);
     await db.settled();
@@ -270,7 +270,7 @@ describe("a restart beside a flush of many batches", () => {
       late += 1;
       if (late === 1) await gated.replay(oldBatches);
     };
-    await runDurableObjectAlarm(stubOf(old.runId));
+    await woken(old.runId);
     await drained(old.runId);
     expect(late).toBeGreaterThan(1);
     const { run, steps } = await inD1(old.runId);
@@ -297,7 +297,7 @@ it("a restart that waits for D1 as the object goes is decided over what D1 has",
   // One flush is under way; the alarm, which will find that the object may go, and the restart wait for the next.
   await one().emitEvent({ runId, key: "k", payload: "wakes the recorder" });
   await expect.poll(() => held.reached).toBe(1);
-  const alarm = runDurableObjectAlarm(stubOf(runId));
+  const alarm = woken(runId);
   await stubOf(runId).lag();
   const restarted = one()
     .restartRun(runId, from(1))
@@ -317,7 +317,7 @@ it("an object that is reset while a restart is on its way to D1 sends it again",
   await expect.poll(() => db.faults).toBeGreaterThan(0);
   await abortAllDurableObjects();
   up();
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   await drained(runId);
   expect(await inD1(runId)).toEqual({ run: [fence + 1, "pending"], steps: OLD });
 });

@@ -2,13 +2,22 @@
  * When an object deletes its storage (R19), also one that slept all the while and is woken by nothing but its alarm.
  */
 import { env } from "cloudflare:workers";
-import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
 import { RunHistory } from "../../src/history/run-history.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, store, stubOf, withSteps, saved } from "./coordinator-world.ts";
+import {
+  claim,
+  recordedRun,
+  recordedStep,
+  saved,
+  store,
+  stubOf,
+  withSteps,
+  woken,
+} from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { AT, iso, SetClock } from "./history-world.ts";
@@ -35,7 +44,7 @@ async function ended(): Promise<string> {
 async function wakeUp(runId: string, afterMs: number): Promise<void> {
   await evict(runId);
   clock.advance(afterMs);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
 }
 
 /** Whether the object has storage, and an alarm. */
@@ -100,7 +109,7 @@ it("a run that begins under the id of one that is gone, in the same instance, ha
   await saved(runId);
   await drained(runId);
   clock.advance(HOUR);
-  await runDurableObjectAlarm(stubOf(runId));
+  await woken(runId);
   clock.advance(10 * HOUR);
   await new RunHistory(env.DB, { clock }).purge({ before: iso(AT + HOUR) });
   // So that its revision is that of the earlier run's end.
@@ -117,7 +126,7 @@ describe.each(["awake", "asleep"])("an object whose run was purged, %s", (state)
     const runId = await ended();
     // So that it knows D1 to hold the run, though it sleeps.
     clock.advance(1_000);
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     clock.advance(10 * HOUR);
     await new RunHistory(env.DB, { clock }).purge({ before: iso(AT + HOUR) });
     expect(await recordedRun(runId)).toBeNull();

@@ -50,6 +50,14 @@ export async function saved(runId: string): Promise<void> {
   await runInDurableObject(stubOf(runId), (object) => object.alarm?.());
 }
 
+/** The alarm goes off, also where it is just doing so or being set: `runDurableObjectAlarm` would find none then. */
+export async function woken(runId: string): Promise<void> {
+  await runInDurableObject(stubOf(runId), async (object, { storage }) => {
+    if ((await storage.getAlarm()) !== null) await storage.deleteAlarm();
+    await object.alarm?.();
+  });
+}
+
 /** Resolves once the object has set its alarm: when it has come to rest, when D1 is late, or after a second (0032). */
 export async function armed(runId: string): Promise<void> {
   const alarm = () => runInDurableObject(stubOf(runId), (_object, { storage }) => storage.getAlarm());

@@ -1,5 +1,5 @@
 /** What is the coordinator's own: gathering, rebuilding, the alarm, retention, resets under load. */
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newRunId } from "../../src/identity.ts";
@@ -9,7 +9,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { armed, store, claim, recordedRun, recordedStep, saved } from "./coordinator-world.ts";
+import { armed, claim, recordedRun, recordedStep, saved, store, woken } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -245,11 +245,11 @@ describe("the alarm (R18)", () => {
     expect(await recordedRun(runId)).toMatchObject({ lease_expires_at: expect.any(Number) as number });
     await armed(runId);
     clock.advance(60_001);
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await recordedRun(runId)).toMatchObject({ status: "running", lease_expires_at: null });
     expect((await store().loadRun(runId))?.leaseHolderId).toBeUndefined();
     const before = db.batches;
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(db.batches).toBe(before);
     expect((await store().startOrResume({ ...aRun("worker-2"), runId })).run).toMatchObject({ takeovers: 1 });
   });
@@ -260,16 +260,14 @@ describe("the alarm (R18)", () => {
     db.fault = ({ writes }) => (writes ? "before" : "none");
     await store("coordinator").beginStep(aStep(runId, 0, { fence }));
     await store("coordinator").completeStep({ runId, stepIndex: 0, fence, result: "kept" });
-    const stub = env.RUNS.getByName(runId);
     await armed(runId);
     for (let i = 0; i < 10; i += 1) {
-      expect(await runDurableObjectAlarm(stub)).toBe(true);
-      const armed = await runInDurableObject(stub, (_object, state) => state.storage.getAlarm());
-      expect(armed).not.toBeNull();
+      await woken(runId);
+      await armed(runId);
     }
     expect((await recordedStep(runId))?.["status"]).not.toBe("completed");
     db.fault = () => "none";
-    expect(await runDurableObjectAlarm(stub)).toBe(true);
+    await woken(runId);
     expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"kept"' });
   });
 
@@ -282,7 +280,7 @@ describe("the alarm (R18)", () => {
     await armed(runId);
     await abortAllDurableObjects();
     db.fault = () => "none";
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"kept"' });
   });
 });
@@ -305,10 +303,10 @@ describe("retention (R19)", () => {
 
   it("deletes the object's storage once the run has ended, D1 holds it, and the grace period is over", async () => {
     const runId = await ended("completed");
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await tables(runId)).toBeGreaterThan(0);
     clock.advance(3_600_001);
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await tables(runId)).toBe(0);
     expect(await store().loadRun(runId)).toMatchObject({ status: "completed", result: 7, stepCount: 1 });
     expect(await store().loadStep(runId, 0)).toMatchObject({ result: "kept" });
@@ -320,10 +318,10 @@ describe("retention (R19)", () => {
     db.fault = ({ writes }) => (writes ? "before" : "none");
     await store("coordinator").endRun({ runId, workerId: "worker-1", fence, status: "completed", result: 7 });
     clock.advance(3_600_001);
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await tables(runId)).toBeGreaterThan(0);
     db.fault = () => "none";
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await tables(runId)).toBe(0);
     expect(await recordedRun(runId)).toMatchObject({ status: "completed", result: "7" });
   });
@@ -331,7 +329,7 @@ describe("retention (R19)", () => {
   it("lets a failed run go on after its object is gone, under a higher fence", async () => {
     const runId = await ended("failed");
     clock.advance(3_600_001);
-    await runDurableObjectAlarm(env.RUNS.getByName(runId));
+    await woken(runId);
     expect(await tables(runId)).toBe(0);
     const { fence, completedSteps } = await store().startOrResume({ ...aRun("worker-2"), runId });
     expect(fence).toBe(2);
@@ -342,7 +340,7 @@ describe("retention (R19)", () => {
     const input = aRun();
     await store().emitEvent({ runId: input.runId, key: "early", payload: "bird" });
     clock.advance(3_600_001);
-    await runDurableObjectAlarm(env.RUNS.getByName(input.runId));
+    await woken(input.runId);
     expect(await tables(input.runId)).toBe(0);
     await store().startOrResume(input);
     expect(await store().loadEvent(input.runId, "early")).toMatchObject({ payload: "bird" });

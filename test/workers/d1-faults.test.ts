@@ -10,6 +10,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import type { BatchInfo, DatabaseFault } from "../../src/testing/faulty-database.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { MANIFEST } from "../../src/testing/harness.ts";
+import { armed, woken } from "./coordinator-world.ts";
 import { drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -176,8 +177,8 @@ describe("with D1 down after the claim", () => {
     expect((await rows(runId)).run).toMatchObject({ status: "running" });
     db.fault = () => "none";
     clock.advance(60_000);
-    const { runDurableObjectAlarm } = await import("cloudflare:test");
-    expect(await runDurableObjectAlarm(env.RUNS.getByName(runId))).toBe(true);
+    await armed(runId);
+    await woken(runId);
     await drained(runId);
     const kept = await rows(runId);
     expect(kept.run).toMatchObject({ status: "completed" });

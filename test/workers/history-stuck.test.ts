@@ -1,6 +1,5 @@
 /** RunHistory.stuck: what is told of runs that real workers have left, and what is not. */
 import { env } from "cloudflare:workers";
-import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RunHistory } from "../../src/history/run-history.ts";
 import type { StuckOptions } from "../../src/history/types.ts";
@@ -8,7 +7,7 @@ import { WALK_ROWS } from "../../src/history/walk.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { claim, recordedRun, saved, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, saved, store, stubOf, woken } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -74,7 +73,7 @@ describe("with a coordinator", () => {
     clock.advance(10_000_000);
     expect(await found()).toEqual([]);
     coordinatorClock.advance(40_000);
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     expect(await found()).toEqual([{ runId, reasons: ["lease_lapsed"], since: iso(AT + 40_000) }]);
   });
@@ -92,7 +91,7 @@ describe("with a coordinator", () => {
     await stubOf(runId).readRun();
     if (sleeps) await evict(runId);
     coordinatorClock.advance(30_000);
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
     clock.advance(10_000_000);
     expect(await found()).toEqual([{ runId, reasons: ["lease_lapsed"], since: iso(AT + 50_000) }]);
@@ -110,7 +109,7 @@ describe("with a coordinator", () => {
       clock.advance(10_000);
       expect(await plain.renewLease(renewal)).toMatchObject({ ok: true });
     }
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     expect(await recordedRun(runId)).toMatchObject({ lease_expires_at: AT + 70_000, lag_ms: null });
     expect(await plain.renewLease(renewal)).toMatchObject({ ok: true });
     clock.advance(90_000);
@@ -137,7 +136,7 @@ describe("while D1 cannot be written", () => {
   };
   const works = async (runId: string): Promise<void> => {
     db.fault = () => "none";
-    await runDurableObjectAlarm(stubOf(runId));
+    await woken(runId);
     await drained(runId);
   };
   const waits = { timeoutMs: 1_000_000, waitFor: { kind: "time" } } as const;
@@ -210,7 +209,7 @@ describe("while D1 cannot be written", () => {
     coordinatorClock.advance(15_000);
     const held = gate();
     gated.before = () => held.pass();
-    const alarm = runDurableObjectAlarm(stubOf(runId));
+    const alarm = woken(runId);
     await expect.poll(() => held.reached).toBeGreaterThan(0);
     coordinatorClock.advance(300);
     await waitsAt(run, 1);

@@ -1,9 +1,8 @@
 /** R33 over real objects: a wait whose call the object holds, and what the object's reset does to it. */
-import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { DurableContext } from "../../src/runner/types.ts";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
-import { stubOf } from "./coordinator-world.ts";
+import { woken } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe, wipeOnceRecorded } from "./disasters.ts";
 import { resetFaults } from "./faults.ts";
 import type { RunnerWorld } from "./runner-world.ts";
@@ -129,7 +128,7 @@ describe.each<[AckPolicy]>([["record"], ["coordinator"]])("under ack: %s", (ack)
   test("a wait whose object goes through its alarm while it holds the call is answered all the same", async () => {
     const attempt = world.run(waiting, { leaseMs: DAY_MS });
     await isHeld();
-    await runDurableObjectAlarm(stubOf(world.runId));
+    await woken(world.runId);
     await emit("here");
     expect((await attempt).result).toBe("here");
   });
