@@ -230,6 +230,11 @@ function toText(value: unknown): string | null {
   return value === undefined ? null : JSON.stringify(value);
 }
 
+let latest = { iso: "1970-01-01T00:00:00.000Z", epochMs: 0 };
+
+/** What happens in one millisecond is told many times, as by `toIso`. */
 function toEpochMs(iso: string | undefined): number | null {
-  return iso === undefined ? null : Date.parse(iso);
+  if (iso === undefined) return null;
+  if (latest.iso !== iso) latest = { iso, epochMs: Date.parse(iso) };
+  return latest.epochMs;
 }

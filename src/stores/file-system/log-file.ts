@@ -105,7 +105,7 @@ export class LogFile {
         const nonce = randomUUID();
         const { line, sync } = propose(nonce);
         if (line !== null) this.#append((file ??= this.#create()), line);
-        if (line === null || this.#catchUp(file).has(nonce)) {
+        if (line === null || this.#catchUp(file, nonce)) {
           if (sync && file !== null) await this.#sync(file);
           return;
         }
@@ -120,20 +120,20 @@ export class LogFile {
     }
   }
 
-  /** Answers the nonces of the lines that count, of those added since. */
-  #catchUp(file: number | null): Set<string> {
+  /** Takes in what was added since. Answers whether the line with the nonce counts, if it is among that. */
+  #catchUp(file: number | null, own?: string): boolean {
     const { identity, size } = file === null ? { identity: NO_FILE, size: 0 } : describeFile(file);
     // Another file, or a shorter one, is another log: somebody deleted or restored it.
     if (identity !== this.#identity || size < this.#offset) this.#restart(identity);
-    const counted = new Set<string>();
-    if (file === null) return counted;
+    if (file === null) return false;
+    let counts = false;
     for (const { text, place } of readLines(file, this.#offset, size)) {
       const nonce = this.#fold.take(text, place);
-      if (nonce !== null) counted.add(nonce);
+      if (nonce !== null && nonce === own) counts = true;
       this.#offset = place.offset + place.length + 1;
     }
     this.#tornTail = this.#offset < size;
-    return counted;
+    return counts;
   }
 
   /**

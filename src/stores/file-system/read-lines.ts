@@ -26,7 +26,8 @@ export function* readLines(
     const chunk = buffer.subarray(0, bytesRead);
     let begin = 0;
     for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, begin)) {
-      const line = Buffer.concat([...unfinished, chunk.subarray(begin, end)]);
+      const rest = chunk.subarray(begin, end);
+      const line = unfinished.length === 0 ? rest : Buffer.concat([...unfinished, rest]);
       unfinished = [];
       begin = end + 1;
       yield { text: line.toString("utf8"), place: { offset, length: line.length } };
