@@ -113,8 +113,8 @@ function ratios(all: Samples): Target[] {
 
 /**
  * The same works beside what this design cannot do without, which says how near to the other ratios it can come: each
- * run has a new object, whose first claim is a write of D1 (R17, 0030); step and end are a commit each; and an event is
- * committed by its object before it goes to D1.
+ * run has a new object, whose first claim is a write of D1 (R17, 0030); step and end are a commit each; storage that was made
+ * has to go some day, and D1 to be told; and under `record`, an event is a write of D1.
  */
 function besideTheirFloors(all: Samples): Target[] {
   const beside = (work: string, subject: string, floor: string, line?: List): Target => {
@@ -138,8 +138,9 @@ function besideTheirFloors(all: Samples): Target[] {
       all.of("W2", FLOORS.freshRunsInGroups),
     ),
     beside("W3", COORDINATOR, FLOORS.freshRun),
+    beside("W3", COORDINATOR, FLOORS.freshRunWhole),
     beside("W3", RECORD, FLOORS.freshRunInD1),
-    beside("W4", RECORD, FLOORS.writeThenD1, line),
+    beside("W4", RECORD, FLOORS.d1ByObject, line),
   ];
 }
 

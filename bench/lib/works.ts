@@ -33,12 +33,13 @@ export const FLOORS = {
   d1ByObject: "floor: RPC + one D1 write",
   fresh: "floor: a fresh object's first two commits",
   freshRun: "floor: a fresh object's D1 write, and then its first two commits",
+  freshRunWhole:
+    "floor: a fresh object's D1 write, and then its first two commits, an alarm with the last, and a D1 write 100 ms later",
   freshRunInD1: "floor: a fresh object's first three D1 writes",
   freshRuns: "floor: 50 fresh objects, each with one D1 write and then 21 commits in a row",
   freshRunsInD1: "floor: 50 fresh objects, each with 22 D1 writes in a row",
   freshRunsInGroups:
     "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",
-  writeThenD1: "floor: RPC + one committed write and then one D1 write",
 } as const;
 
 /** Whose memory is measured over a resume. */
@@ -127,7 +128,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       title: "a run of one step, from start to finish",
       unit: "ms a run",
       rows: [
-        ...floors(["fresh", "freshRun", "freshRunInD1"], 20),
+        ...floors(["fresh", "freshRun", "freshRunWhole", "freshRunInD1"], 20),
         ...runsRows(subjects, { ...small, runs: 20, steps: 1 }),
       ],
     },
@@ -146,7 +147,7 @@ function eventWork(subjects: readonly Subject[], callWorker: CallWorker): Work {
         () => once(name),
       ),
   });
-  const floors = (["line", "write", "writeThenD1"] as const).map(floor);
+  const floors = (["line", "write", "d1ByObject"] as const).map(floor);
   return {
     id: "W4",
     title: "from an emit to the next line of the task that waits (median of 20 events)",

@@ -30,8 +30,8 @@ export interface FloorMethods {
   noop(): Promise<number>;
   write(): Promise<number>;
   writeToD1(): Promise<void>;
-  writeHereAndToD1(): Promise<number>;
   writeToD1WithOthers(): Promise<void>;
+  writeLast(): Promise<number>;
   gather(id: string): Promise<void>;
   open(): Promise<FloorSession>;
   begin(first: FloorCall): Promise<{ session: FloorSession & Disposable }>;

@@ -12,13 +12,15 @@
  * says that it may trail, or there is none yet; large bodies are read from SQLite, never kept.
  */
 import type { Request } from "../ledger/requests.ts";
-import type { Change, EventState, RunState, Slice, StepState } from "../ledger/state.ts";
+import type { Change, RunState, Slice, StepState } from "../ledger/state.ts";
 import type { StepPage } from "../stores/journal.ts";
 import { subjectOf } from "../stores/journal.ts";
 import type { Chunk } from "../stores/sql/bodies.ts";
 import type { Revised } from "../stores/sql/rows.ts";
 import type { DroppedSteps, HeldRows } from "./dirty.ts";
 import { DirtyRows } from "./dirty.ts";
+import type { Event } from "./recent-events.ts";
+import { isSmallEvent, RecentEvents } from "./recent-events.ts";
 import type { Step } from "./recent-steps.ts";
 import { isSmall, RecentSteps } from "./recent-steps.ts";
 import type { SyncStorage } from "./schema.ts";
@@ -26,12 +28,11 @@ import type { Writes } from "./tables.ts";
 import { RunTables } from "./tables.ts";
 
 type Run = RunState & Revised;
-type Event = EventState & Revised;
 
 /**
  * Revisions that a cache leaves out once it was rebuilt, or has caught up: more than an object can have used without
- * D1 hearing of it, so that a batch of the object's earlier life, come late, is never newer than what was written
- * since.
+ * D1 hearing of it, so that nothing which an earlier life has written, or storage that was restored, is ever newer than what
+ * was written since.
  */
 export const REVISION_GAP = 1_000_000;
 
@@ -47,11 +48,13 @@ export interface Known {
 /** What D1 holds, and storage lacks. */
 export interface Later {
   readonly steps: readonly Step[];
+  readonly events: readonly Event[];
   /** As D1 has it; `null` where D1 has none, or one of an earlier claim. */
   readonly run: Run | null;
   readonly revision: number;
   /** Until when the holder's lease is to last at the least; `null`: as storage has it. */
   readonly leaseUntil: number | null;
+  readonly incarnation: number;
 }
 
 /** How far D1 may run ahead of the watermark on record before a commit takes it along; and one of a long result. */
@@ -63,6 +66,7 @@ export class RunCache {
   #run: Run | null = null;
   #revision = 0;
   readonly #steps = new RecentSteps();
+  readonly #events = new RecentEvents();
   #runIsDeferred = false;
   #deferredSince = Infinity;
   /** Whether D1 may hold what storage lacks: as storage has it, and as the next transaction says. */
@@ -73,6 +77,7 @@ export class RunCache {
   #recordedRevision = 0;
   #savedWatermark = 0;
   #known: Known = { runRevision: 0, base: 0 };
+  #incarnation = 0;
   /** The run's revision that a rebuild found in D1. */
   #adoptedRevision = 0;
   #isOnRecord = false;
@@ -106,6 +111,14 @@ export class RunCache {
 
   get known(): Known {
     return this.#known;
+  }
+
+  /**
+   * Counts the lives of the run's object, in D1: whatever an earlier one has sent is refused there. 0 is the one that the run
+   * began in, and the next begins where one has to look at D1; a life that does not has told D1 of nothing but what is saved.
+   */
+  get incarnation(): number {
+    return this.#incarnation;
   }
 
   /** Whether the run is as a rebuild found it in D1. */
@@ -160,12 +173,15 @@ export class RunCache {
   }
 
   get hasUnsaved(): boolean {
-    return !this.#isAssumed && (this.#steps.hasUnsaved || this.#runIsDeferred);
+    const hasUnsaved = this.#steps.hasUnsaved || this.#events.hasUnsaved || this.#runIsDeferred;
+    return hasUnsaved && !this.#isAssumed;
   }
 
-  /** Whether there is anything of the run, or of one of its steps, that neither storage nor D1 is known to hold. */
+  /** Whether there is anything of the run, or of its one step, that neither storage nor D1 is known to hold. */
   hasUntold(position?: number): boolean {
     if (this.#runIsDeferred && this.#dirty.run !== null) return true;
+    if (position === undefined && this.#events.unsaved.some(({ key }) => this.#dirty.events.has(key)))
+      return true;
     return this.#steps.someDeferred(
       (stepIndex) => (position ?? stepIndex) === stepIndex && this.#dirty.steps.has(stepIndex),
     );
@@ -204,11 +220,14 @@ export class RunCache {
 
   /**
    * Whether a change may be deferred. Not one of who holds the run, once there is storage: that is asked without D1.
-   * Nor an event, of which D1 keeps the first that comes; nor what is long, or drops steps.
+   * Nor an event before D1 has held the run: then it could come late, when this object is dead and the next has taken another. Nor
+   * what is long, or drops steps.
    */
-  mayDefer({ run, step, event, dropFrom }: Change): boolean {
-    if (event || dropFrom !== undefined || !this.#steps.takesMore) return false;
-    if (step && !isSmall(step)) return false;
+  mayDefer({ run, step, steps = [], event, dropFrom }: Change): boolean {
+    const changed = stepsOf({ ...(step && { step }), steps }).length;
+    if (dropFrom !== undefined || !this.#steps.takes(changed) || !this.#events.takesMore) return false;
+    if ((step && !isSmall(step)) || !steps.every(isSmall)) return false;
+    if (event && !(this.#isOnRecord && isSmallEvent(event))) return false;
     if (!this.exists) return true;
     return this.#mayTrail && (run === undefined || (this.#run !== null && isHeldAlike(run, this.#run)));
   }
@@ -229,7 +248,8 @@ export class RunCache {
   }
 
   /** Takes a change into memory. Nobody may be told of it before D1 holds it. */
-  defer({ run, step }: Change, now: number): void {
+  defer(change: Change, now: number): void {
+    const { run, event } = change;
     this.#revision += 1;
     const revision = this.#revision;
     this.#willTrail = true;
@@ -238,8 +258,9 @@ export class RunCache {
       this.#run = { ...run, revision };
       this.#runIsDeferred = true;
     }
-    if (step) this.#steps.defer({ ...step, revision });
-    this.#dirty.noteChange({ ...(run && { run }), ...(step && { step }) }, revision, now);
+    for (const step of stepsOf(change)) this.#steps.defer({ ...step, revision });
+    if (event) this.#events.defer({ ...event, revision });
+    this.#dirty.noteChange(change, revision, now);
   }
 
   /**
@@ -253,8 +274,7 @@ export class RunCache {
   ): void {
     const revision = this.#revision + 1;
     const run = change.run && { ...change.run, revision };
-    const changed = [...(change.step ? [change.step] : []), ...(change.steps ?? [])];
-    const steps = changed.map((step) => ({ ...step, revision }));
+    const steps = stepsOf(change).map((step) => ({ ...step, revision }));
     const dropped = droppedBy(change);
     if (mayTrail) this.#willTrail = true;
     const isOutdone = ({ stepIndex }: Step): boolean =>
@@ -307,8 +327,9 @@ export class RunCache {
   }
 
   /** Ends a rebuild. `run` is null when D1 knows of events alone, or of nothing. */
-  finishAdopting(run: Run | null, now: number): void {
+  finishAdopting(run: Run | null, now: number, incarnation: number): void {
     this.#madeAt = now;
+    this.#incarnation = incarnation;
     if (run === null && this.#revision === 0) return;
     const base = Math.max(this.#revision, run?.revision ?? 0) + REVISION_GAP;
     if (!this.isDirty) this.#recordedRevision = base;
@@ -319,6 +340,7 @@ export class RunCache {
       writes.meta("recorded_revision", this.#recordedRevision);
       writes.meta("made_at", now);
       writes.meta("adopted_run_revision", adoptedRevision);
+      writes.meta("incarnation", incarnation);
       noteKnown(writes, known);
     });
     this.#known = known;
@@ -331,10 +353,9 @@ export class RunCache {
 
   /**
    * Takes over what D1 holds beyond storage, of the same claim: what an earlier instance deferred and did not save.
-   * Who holds the run stays as storage has it, for that was never deferred. Leaves revisions out, so that nothing of
-   * that instance which is still under way to D1 is ever newer.
+   * Who holds the run stays as storage has it, for that was never deferred. Leaves revisions out, as a rebuild does.
    */
-  catchUp({ steps, run, revision, leaseUntil }: Later): void {
+  catchUp({ steps, events, run, revision, leaseUntil, incarnation }: Later): void {
     const held = this.#run;
     if (held === null) throw new Error("there is no run to catch up with");
     const { leaseMs } = held;
@@ -346,9 +367,12 @@ export class RunCache {
     const known = { runRevision: Math.max(held.revision, run?.revision ?? 0), base };
     this.#save({}, (writes) => {
       for (const step of steps) writes.step(step);
+      for (const event of events) writes.event(event);
       if (newer) writes.run(newer);
+      writes.meta("incarnation", incarnation);
       noteKnown(writes, known);
     });
+    this.#incarnation = incarnation;
     this.#known = known;
     this.#revision = base;
     this.#run = newer ?? held;
@@ -403,7 +427,7 @@ export class RunCache {
     this.#write((writes) => {
       writes.clear(refs);
       for (const event of kept) writes.event(event);
-      writes.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since", "on_record");
+      writes.deleteMeta("dropped_from", "dropped_below_fence", "run_dirty_since", "on_record", "incarnation");
       writes.meta("base_revision", this.#revision);
     });
     this.#epoch += 1;
@@ -434,7 +458,7 @@ export class RunCache {
   }
 
   event(key: string): Event | null {
-    return this.#tables.event(key);
+    return this.#events.get(key) ?? this.#tables.event(key);
   }
 
   stepCount(): number {
@@ -478,10 +502,12 @@ export class RunCache {
     after: (writes: Writes) => void = () => {},
   ): void {
     const { steps, begun } = this.#steps.toSave(isOutdone);
+    const events = this.#events.unsaved;
     const changedRun = run ?? (this.#runIsDeferred ? this.#run : null);
     this.#write((writes) => {
       before(writes);
       for (const step of steps) writes.step(step);
+      for (const event of events) writes.event(event);
       if (changedRun) writes.run(changedRun);
       after(writes);
       if (mark) writes.meta("recorded_revision", this.#recordedRevision);
@@ -490,6 +516,7 @@ export class RunCache {
     this.#runIsDeferred = false;
     this.#deferredSince = Infinity;
     this.#steps.allSaved((stepIndex) => this.#dirty.steps.has(stepIndex));
+    this.#events.clear();
     for (const step of begun) {
       this.#dirty.noteStep(step.stepIndex, step.revision);
       this.#steps.keep(step);
@@ -520,7 +547,9 @@ export class RunCache {
     this.#runIsDeferred = false;
     this.#deferredSince = Infinity;
     this.#steps.clear();
+    this.#events.clear();
     this.#known = { runRevision: 0, base: 0 };
+    this.#incarnation = 0;
     this.#adoptedRevision = 0;
     this.#isOnRecord = false;
     this.#isAssumed = false;
@@ -539,6 +568,7 @@ export class RunCache {
     const base = tables.meta("base_revision") ?? 0;
     this.#adoptedRevision = tables.meta("adopted_run_revision") ?? 0;
     this.#known = { runRevision: tables.meta("base_run_revision") ?? this.#adoptedRevision, base };
+    this.#incarnation = tables.meta("incarnation") ?? 0;
     this.#revision = Math.max(tables.highestRevision(), this.#recordedRevision, base);
   }
 
@@ -565,6 +595,10 @@ function noteDropped(writes: Writes, dropped: DroppedSteps): void {
   writes.dropSteps(dropped);
   writes.meta("dropped_from", dropped.from);
   writes.meta("dropped_below_fence", dropped.belowFence);
+}
+
+function stepsOf({ step, steps = [] }: Change): readonly StepState[] {
+  return step ? [step, ...steps] : steps;
 }
 
 function droppedBy({ run, dropFrom }: Change): DroppedSteps | null {

@@ -7,6 +7,7 @@
 import type { BatchLimits, D1DatabaseLike, D1PreparedStatementLike } from "../stores/d1/database.ts";
 import { runBatch, runCounted } from "../stores/d1/database.ts";
 import {
+  INSERT_EVENTS_OF_RUNS,
   INSERT_NEW_RUNS,
   INSERT_NEW_TAGS,
   INSERT_TAGS_OF_RUNS,
@@ -19,7 +20,7 @@ import { INSERT_EVENTS } from "../stores/sql/statements.ts";
 import type { RecordEntry } from "./record-entry.ts";
 
 /**
- * Answers the ids of the runs that were refused; their events are recorded all the same. Each run at most once. Throws
+ * Answers the ids of the runs that were refused, of which nothing was recorded. Each run at most once. Throws
  * `store_unavailable`, having recorded all or nothing; any other error means that an entry is wrong in itself.
  */
 export async function commitEntries(
@@ -31,17 +32,19 @@ export async function commitEntries(
     texts.at(-1) === "[]" ? [] : [db.prepare(statement).bind(...texts)];
   const [fresh, others] = [entries.filter(({ isNew }) => isNew), entries.filter(({ isNew }) => !isNew)];
   const newRuns = joined(fresh.map(({ runs }) => runs));
+  const eventsOf = (some: readonly RecordEntry[]): string => joined(some.map(({ events }) => events));
   const guards = joined(others.map(({ guard }) => guard ?? ""));
   const guarded = [
     ...bound(INSERT_NEW_RUNS, newRuns),
     ...bound(UPSERT_RUNS, guards, joined(others.map(({ runs }) => runs))),
     ...bound(UPSERT_STEPS_OF_RUNS, guards, joined(others.map(({ steps }) => steps))),
+    ...bound(INSERT_EVENTS_OF_RUNS, guards, eventsOf(entries.filter(({ v }) => v >= 3))),
   ];
   const statements = [
     ...guarded,
+    ...bound(INSERT_EVENTS, eventsOf(entries.filter(({ v }) => v < 3))),
     ...bound(INSERT_NEW_TAGS, joined(fresh.map(({ tags }) => tags))),
     ...bound(INSERT_TAGS_OF_RUNS, guards, joined(others.map(({ tags }) => tags))),
-    ...bound(INSERT_EVENTS, joined(entries.map(({ events }) => events))),
   ];
   if (statements.length === 0) return new Set();
   const changes = await runCounted(db, statements, limits);

@@ -127,7 +127,7 @@ export class CoordinatedRun implements CoordinatorReads {
       gatherMs: times.gatherMs,
       deferMs: times.deferMs,
       sendingSince: () => this.#recorder.sendingSince,
-      failures: () => this.#recorder.failures,
+      failures: () => this.#failures(),
       flush: () => this.#flushUnasked(),
       arm: () => this.#arm(),
     });
@@ -316,7 +316,10 @@ export class CoordinatedRun implements CoordinatorReads {
     decision,
     recorded,
   }: NonNullable<Completion["outcome"]>): Promise<Envelope<Answers[Op]>> {
-    if (!decision.ok) return decision;
+    if (!decision.ok) {
+      this.#saveUntold();
+      return decision;
+    }
     await recorded;
     return { ok: true, value: answerOf(this.#cache, "complete", decision.reply) };
   }
@@ -358,7 +361,8 @@ export class CoordinatedRun implements CoordinatorReads {
     const { reply } = decision;
     const { change, ends } = this.#withCompletions(decision.change, now);
     const isToRecord = isRecorded(request, reply);
-    const mayDefer = ack === "record" && isToRecord && chunks.length === 0;
+    const allWait = ack === "record" && ends.every(({ held }) => held.ack === "record");
+    const mayDefer = allWait && isToRecord && chunks.length === 0;
     if (change.run && isAssumed) {
       this.#cache.assume(change.run, now, { mayTrail: ack === "record" });
       this.#readiness.assumed();
@@ -442,7 +446,7 @@ export class CoordinatedRun implements CoordinatorReads {
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */
   async #noteLapse(): Promise<void> {
-    while (!this.#readiness.isReady("end")) await this.#readiness.prepare();
+    await this.#readiness.untilReady();
     const { run } = this.#cache;
     const now = this.#now();
     const lapsed = run ? lapse(run, now) : null;
@@ -452,6 +456,11 @@ export class CoordinatedRun implements CoordinatorReads {
   #arm(): void {
     const delay = nextAlarmIn(this.#standing());
     if (delay !== null) this.#input.arm(delay);
+  }
+
+  /** Calls of D1 that failed since one succeeded. */
+  #failures(): number {
+    return Math.max(this.#recorder.failures, this.#readiness.failures);
   }
 
   /** Whole milliseconds: what the tables hold. */
@@ -466,7 +475,7 @@ export class CoordinatedRun implements CoordinatorReads {
       run: this.#cache.run,
       exists: this.#cache.exists,
       hasWork: this.#hasWork(),
-      failures: Math.max(this.#recorder.failures, this.#readiness.failures),
+      failures: this.#failures(),
       isAdopted: this.#cache.isAdopted,
       madeAt: this.#cache.madeAt,
       retainMs: times.retainMs,

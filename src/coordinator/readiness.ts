@@ -78,26 +78,15 @@ export class Readiness {
     return this.#comparing;
   }
 
-  /**
-   * After a guard of D1 refused: a late batch of an earlier instance is caught up with, and anything else thrown
-   * away, to be rebuilt. Answers whether the cache stands.
-   */
-  async reconcile(): Promise<boolean> {
-    const { cache } = this.#input;
-    const { epoch } = cache;
-    if (!cache.mayTrail) {
-      this.discard();
-      return false;
-    }
-    this.#compared = false;
-    await this.prepare();
-    return cache.epoch === epoch;
-  }
-
   /** D1 knows the run whose claim was assumed: the next caller asks it. */
   giveUpAssumption(): void {
     this.forget();
     this.#mustLook = true;
+  }
+
+  /** Resolves once a change may be made. Rejects as `prepare` does. */
+  async untilReady(): Promise<void> {
+    while (!this.isReady("end")) await this.prepare();
   }
 
   async #confirm(): Promise<void> {

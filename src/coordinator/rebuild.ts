@@ -10,10 +10,12 @@ import { runBatch, runQuery } from "../stores/d1/database.ts";
 import { joinChunks } from "../stores/sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } from "../stores/sql/rows.ts";
-import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS } from "../stores/sql/statements.ts";
+import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS, TAKE_INCARNATION } from "../stores/sql/statements.ts";
 import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
 import type { Known, Later, RunCache } from "./cache.ts";
 import { isHeldAlike, REVISION_GAP } from "./cache.ts";
+import type { Event } from "./recent-events.ts";
+import { isSmallEvent, SMALL_PAYLOAD } from "./recent-events.ts";
 import { isSmall } from "./recent-steps.ts";
 import type { RecorderWay } from "./recorder-way.ts";
 
@@ -27,15 +29,22 @@ SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps
 WHERE run_id = ?1 AND step_index > ?2 AND (revision > ?3 OR (revision > ?4 AND revision <= ?5))
 ORDER BY step_index LIMIT 50`;
 
+/** ?1: run id, ?2 to ?4: as ?3 to ?5 of SELECT_LATER_STEPS. Of what is not small, only as much as shows that. */
+const SELECT_LATER_EVENTS = `
+SELECT ${EVENT_COLUMNS.filter((column) => column !== "payload").join(", ")}, substr(payload, 1, ${SMALL_PAYLOAD + 1}) AS payload
+FROM durable_events
+WHERE run_id = ?1 AND (revision > ?2 OR (revision > ?3 AND revision <= ?4)) LIMIT 65`;
+
 /** More than an object defers at once, unless its storage was restored. */
 const MAX_LATER_STEPS = 600;
+const MAX_LATER_EVENTS = 64;
 
 /** Longer than an object keeps what it has deferred in memory alone, unless its storage was restored. */
 const MAX_DEFERRED_MS = 10_000;
 
 /** ?1: run id. */
 const SELECT_HEAD = `
-SELECT manifest_hash, created_at, fence, claim_request_id, revision AS run_revision,
+SELECT manifest_hash, created_at, fence, claim_request_id, incarnation, revision AS run_revision,
   coalesce((SELECT max(revision) FROM durable_steps WHERE run_id = ?1), 0) AS step_revision,
   coalesce((SELECT max(revision) FROM durable_events WHERE run_id = ?1), 0) AS event_revision
 FROM durable_runs WHERE run_id = ?1`;
@@ -59,14 +68,15 @@ export interface RecordInput {
  */
 export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = true): Promise<void> {
   const now = (): number => Math.floor(input.clock.now());
-  if (mayBeNew && !(await isKnown(input))) return cache.finishAdopting(null, now());
-  const [runs, firstSteps, firstEvents] = await query(input, [
+  if (mayBeNew && !(await isKnown(input))) return cache.finishAdopting(null, now(), 0);
+  const [taken, runs, firstSteps, firstEvents] = await query(input, [
+    [TAKE_INCARNATION, input.runId, cache.incarnation],
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],
     [SELECT_EVENTS, input.runId, ""],
   ]);
   for (let events = (firstEvents ?? []) as EventRow[]; events.length > 0;) {
-    cache.adopt({ events: events.map((row) => ({ ...fromEventRow(row), revision: Number(row.revision) })) });
+    cache.adopt({ events: events.map(fromRecorded) });
     const [more] = await query(input, [[SELECT_EVENTS, input.runId, String(events.at(-1)?.key)]]);
     events = (more ?? []) as EventRow[];
   }
@@ -78,7 +88,12 @@ export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = tr
     steps = (more ?? []) as PagedStepRow[];
   }
   const [row] = (runs ?? []) as RunRow[];
-  cache.finishAdopting(row === undefined ? null : withLease(fromRunRow(row), now()), now());
+  const run = row === undefined ? null : withLease(fromRunRow(row), now());
+  cache.finishAdopting(run, now(), incarnationIn(taken));
+}
+
+function fromRecorded(row: EventRow): Event {
+  return { ...fromEventRow(row), revision: Number(row.revision) };
 }
 
 /** Whether D1 holds anything of the run. */
@@ -103,6 +118,7 @@ interface Head {
   readonly created_at: number;
   readonly fence: number;
   readonly claim_request_id: string;
+  readonly incarnation: number;
   readonly run_revision: number;
   readonly step_revision: number;
   readonly event_revision: number;
@@ -115,16 +131,22 @@ interface Head {
  */
 export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
   const { epoch } = cache;
-  const [rows] = await query(input, [[SELECT_HEAD, input.runId]]);
+  const { mayTrail } = cache;
+  const taking = [TAKE_INCARNATION, input.runId, cache.incarnation] as const;
+  const [rows, taken] = await query(input, [[SELECT_HEAD, input.runId], ...(mayTrail ? [taking] : [])]);
   const [head] = (rows ?? []) as Head[];
   if (cache.epoch !== epoch) return false;
   if (head === undefined ? cache.isOnRecord : isOfAnother(claimOf(head), cache.run)) return true;
-  if (!cache.mayTrail) return head !== undefined && isLater(head, cache);
-  // Events are never deferred.
-  if (head !== undefined && head.event_revision > cache.revision) return true;
+  if (!mayTrail) return head !== undefined && isLater(head, cache);
   const later = await readLater(cache, input);
-  if (later !== null && cache.epoch === epoch) cache.catchUp(later);
+  if (later !== null && cache.epoch === epoch) cache.catchUp({ ...later, incarnation: incarnationIn(taken) });
   return later === null;
+}
+
+/** 0 where D1 has no run. */
+function incarnationIn(rows: unknown[] | undefined): number {
+  const [row] = (rows ?? []) as { incarnation: number }[];
+  return row?.incarnation ?? 0;
 }
 
 /** Another run, or another claim as late or later. */
@@ -142,22 +164,28 @@ function claimOf({ manifest_hash, created_at, fence, claim_request_id }: Head): 
 }
 
 /**
- * A change that was made by nobody known here; or, of the same claim, the object's storage was restored to an earlier
- * state.
+ * A change that was made by nobody known here; or, by the object's lives or of the same claim, its storage was restored to an
+ * earlier state.
  */
-function isLater(head: Head, { run, revision, known }: RunCache): boolean {
+function isLater(head: Head, { run, revision, known, incarnation }: RunCache): boolean {
+  if (head.incarnation > incarnation) return true;
   if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
   const recorded = Math.max(head.run_revision, head.step_revision, head.event_revision);
   return head.fence === run?.fence && recorded > revision;
 }
 
 /** What D1 holds and the cache lacks; `null` where that cannot all have been deferred by an earlier instance. */
-async function readLater(cache: RunCache, input: RecordInput): Promise<Later | null> {
+async function readLater(cache: RunCache, input: RecordInput): Promise<Omit<Later, "incarnation"> | null> {
   const { revision, known } = cache;
   const beyond = [revision, known.base - REVISION_GAP, known.base] as const;
-  const [runs] = await query(input, [[SELECT_RUN, input.runId]]);
+  const [runs, eventRows] = await query(input, [
+    [SELECT_RUN, input.runId],
+    [SELECT_LATER_EVENTS, input.runId, ...beyond],
+  ]);
   const [row] = (runs ?? []) as RunRow[];
   const recorded = row === undefined ? null : fromRunRow(row);
+  const recordedEvents = ((eventRows ?? []) as EventRow[]).map(fromRecorded);
+  if (recordedEvents.length > MAX_LATER_EVENTS || !recordedEvents.every(isSmallEvent)) return null;
   const steps: (StepState & Revised)[] = [];
   for (let last = -1; ;) {
     const [rows] = await query(input, [[SELECT_LATER_STEPS, input.runId, last, ...beyond]]);
@@ -169,11 +197,17 @@ async function readLater(cache: RunCache, input: RecordInput): Promise<Later | n
   }
   const { run } = cache;
   if (run === null || (recorded !== null && isForeign(recorded, run, known))) return null;
+  const events = recordedEvents.filter(({ key }) => cache.event(key) === null);
+  const instants = [
+    ...steps.flatMap(({ completedAt }) => completedAt ?? []),
+    ...events.map(({ emittedAt }) => emittedAt),
+  ];
   return {
     steps,
+    events,
     run: recorded?.fence === run.fence ? recorded : null,
-    revision: Math.max(recorded?.revision ?? 0, ...steps.map((step) => step.revision)),
-    leaseUntil: isRestored(steps) ? Math.floor(input.clock.now()) + run.leaseMs : null,
+    revision: Math.max(recorded?.revision ?? 0, ...[...steps, ...events].map(({ revision: at }) => at)),
+    leaseUntil: isRestored(instants) ? Math.floor(input.clock.now()) + run.leaseMs : null,
   };
 }
 
@@ -198,8 +232,7 @@ function isNewer({ stepIndex, revision }: StepState & Revised, cache: RunCache):
  * Storage knows of each renewal, unless it was restored to an older state: of that tell changes which were made too
  * far apart to have been in memory alone at once. Then the holder is given one more lease to speak up.
  */
-function isRestored(steps: readonly StepState[]): boolean {
-  const instants = steps.flatMap(({ completedAt }) => completedAt ?? []);
+function isRestored(instants: readonly number[]): boolean {
   return Math.max(...instants) - Math.min(...instants) > MAX_DEFERRED_MS;
 }
 

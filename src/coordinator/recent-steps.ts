@@ -35,8 +35,9 @@ export class RecentSteps {
     return this.#begun.size > 0 || this.#deferred.size > 0;
   }
 
-  get takesMore(): boolean {
-    return this.#deferred.size < DEFERRED_STEPS;
+  /** Whether so many more may be deferred. */
+  takes(count: number): boolean {
+    return this.#deferred.size + count <= DEFERRED_STEPS;
   }
 
   /** Positions of what storage lacks. */

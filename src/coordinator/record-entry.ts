@@ -10,10 +10,10 @@ import type { RunCache } from "./cache.ts";
 import type { HeldRows } from "./dirty.ts";
 
 /** What is new has a version of its own: a recorder object that does not know it would take it for unguarded rows. */
-export const ENTRY_VERSIONS = [1, 2] as const;
+export const ENTRY_VERSIONS = [1, 2, 3] as const;
 
 export interface RecordEntry {
-  /** 2 where it `isNew`. */
+  /** 2 where it `isNew`; 3 where it has events, which are guarded and counted: those of version 1 are not. */
   readonly v: (typeof ENTRY_VERSIONS)[number];
   readonly runId: string;
   /** A guard's row (stores/sql/grouped.ts); `null` for what is new, and for events alone, which need no claim. */
@@ -25,13 +25,13 @@ export interface RecordEntry {
   readonly tags: string;
   readonly steps: string;
   readonly events: string;
-  /** How many rows of runs and steps there are. */
+  /** How many rows of runs, steps and, from version 3 on, events there are. */
   readonly rows: number;
   /** Whether somebody waits for it. Others may wait a little themselves, so that more go together. */
   readonly isAwaited: boolean;
 }
 
-/** `refused`: D1 stands at what the object does not know. Its events are recorded all the same. */
+/** `refused`: D1 stands at what the object does not know, and nothing of it was recorded. */
 export type RecordAnswer =
   | { readonly ok: true; readonly refused: boolean }
   /** D1 cannot answer now; the rows may have been recorded. */
@@ -92,7 +92,7 @@ export function entryOf(
   );
   if (bodies.some((body) => body && "ref" in body)) return null;
   const entry: RecordEntry = {
-    v: cache.isAssumed ? 2 : 1,
+    v: cache.isAssumed ? 2 : events.length > 0 ? 3 : 1,
     runId,
     guard: run === null || cache.isAssumed ? null : JSON.stringify(guardOf(cache, run)),
     isNew: cache.isAssumed,
@@ -100,7 +100,7 @@ export function entryOf(
     tags: changedRun === null ? "" : toRows(toTagRows(changedRun)),
     steps: toRows(steps.map((step) => toStepRow(runId, step, step.revision))),
     events: toRows(events.map((event) => toEventRow(runId, event, event.revision))),
-    rows: (changedRun === null ? 0 : 1) + steps.length,
+    rows: (changedRun === null ? 0 : 1) + steps.length + events.length,
     isAwaited,
   };
   if (lengthOf(entry) > ENTRY_LENGTH) return null;
@@ -114,10 +114,11 @@ export function entryOf(
 }
 
 /** A guard's row. */
-export function guardOf({ revision, known, isOnRecord }: RunCache, run: RunState): Cell[] {
+export function guardOf({ revision, known, isOnRecord, incarnation }: RunCache, run: RunState): Cell[] {
   const { runId, fence, claimRequestId, manifestHash, createdAt } = run;
   const standing = [revision, known.runRevision, known.base];
-  return [runId, fence, claimRequestId, ...standing, manifestHash, createdAt, isOnRecord ? 1 : 0];
+  const held = [isOnRecord ? 1 : 0, incarnation];
+  return [runId, fence, claimRequestId, ...standing, manifestHash, createdAt, ...held];
 }
 
 /** The run's row as D1 is told of it. */

@@ -2,10 +2,9 @@
  * The recorder: brings a coordinator's changes to D1 (R10, R12, R13, R15).
  *
  * One flush at a time; what accumulates meanwhile goes into the next. A flush is a few batches of constant statements
- * with rows in bulk, each read when it is sent, each safe to repeat and to come late. Batches with the run's rows are
- * guarded by its claim; events need no claim, so they go first and alone. What D1 holds is marked batch by batch, and
- * only if the cache was not emptied meanwhile. A D1 call that misses its deadline may still be committed: nothing here
- * depends on whether it was.
+ * with rows in bulk, each read when it is sent, each safe to repeat and to come late, and guarded by the run's claim and
+ * the object's life. What D1 holds is marked batch by batch, and only if the cache was not emptied meanwhile. A D1 call that
+ * misses its deadline may still be committed: nothing here depends on whether it was.
  */
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 import type { Body } from "../ledger/state.ts";
@@ -162,8 +161,9 @@ export class Recorder {
     const { epoch } = cache;
     const readAt = (): number => Math.floor(this.#input.clock.now());
     if (!(await this.#sendEntry(epoch, readAt()))) {
-      await this.#sendAll(this.#events(), () => ({ epoch, readAt: readAt(), guard: [] }));
-      await this.#sendAll(this.#runAndSteps(), () => ({ epoch, readAt: readAt(), guard: this.#guard() }));
+      const standing = (): Sending => ({ epoch, readAt: readAt(), guard: this.#guard() });
+      await this.#sendAll(this.#events(), standing);
+      await this.#sendAll(this.#runAndSteps(), standing);
     }
     cache.setRecorded(through);
     this.#recordedThrough = Math.max(this.#recordedThrough, through);
@@ -189,7 +189,6 @@ export class Recorder {
       cache.markRecorded(told.holds, readAt);
       return true;
     }
-    cache.markRecorded({ ...holdsNothing(), events: told.holds.events }, readAt);
     throw new StaleSliceError("D1 stands at another claim");
   }
 

@@ -55,25 +55,26 @@ export class Recording {
   }
 
   /**
-   * Rejects as the recorder does. `mayReconcile`: a guard that refused a late batch of an earlier instance is met by
-   * catching up, once.
+   * Rejects as the recorder does, or as a look at D1. One that has to look, and has not, sends nothing: it could be refused by the
+   * number that it is about to take (0033).
    */
-  async flush(mayReconcile = true): Promise<void> {
-    const { epoch } = this.#input.cache;
+  async flush(): Promise<void> {
+    const { cache, readiness, recorder } = this.#input;
+    let { epoch } = cache;
     try {
-      await this.#input.recorder.flush();
+      if (cache.mayTrail && cache.run !== null && !cache.isAssumed && !readiness.isReady("end")) {
+        await readiness.untilReady();
+        epoch = cache.epoch;
+      }
+      await recorder.flush();
       this.#input.onFlushed();
     } catch (error) {
       this.#input.arm();
       // Many may wait for one flush; the first to hear of its guard empties the cache.
       const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
       if (!guarded || this.#input.cache.epoch !== epoch) throw error;
-      if (this.#input.cache.isAssumed) {
-        this.#input.readiness.giveUpAssumption();
-        throw error;
-      }
-      if (mayReconcile && (await this.#input.readiness.reconcile())) return this.flush(false);
-      if (this.#input.cache.epoch === epoch) this.#input.readiness.discard();
+      if (this.#input.cache.isAssumed) this.#input.readiness.giveUpAssumption();
+      else this.#input.readiness.discard();
       throw error;
     }
   }

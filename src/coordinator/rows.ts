@@ -26,6 +26,8 @@ export type MetaKey =
   | "may_trail"
   /** Epoch milliseconds. There only after a flush has failed. */
   | "run_dirty_since"
+  /** Of the object's life, as D1 counts them; absent for the one in which the run began. */
+  | "incarnation"
   | "dropped_from"
   | "dropped_below_fence";
 

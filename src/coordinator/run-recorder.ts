@@ -67,9 +67,7 @@ class Session extends RpcTarget implements RecorderSession {
   async record(entry: RecordEntry): Promise<RecordAnswer> {
     const versions: readonly number[] = ENTRY_VERSIONS;
     if (versions.includes(entry.v)) return this.#group.record(entry);
-    throw new Error(
-      `v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(" and ")}`,
-    );
+    throw new Error(`v is ${String(entry.v)}: this recorder object speaks versions ${versions.join(", ")}`);
   }
 
   isKnown(runId: string): Promise<boolean | null> {

@@ -44,6 +44,8 @@ async function sleeping() {
 
 it("watermark: an acknowledged (coordinator) completion reaches D1 after a crash", async () => {
   const { runId, fence } = await sleeping();
+  // Where others have used `record`, an object that comes back has to write to D1 first.
+  await store().loadRun(runId);
   writesFail();
   await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
   await abortAllDurableObjects();
@@ -69,6 +71,8 @@ it("watermark: ack record acknowledges nothing that D1 lacks", async () => {
 
 it("the storage is not deleted while D1 lacks a step", async () => {
   const { runId, fence } = await sleeping();
+  // Where others have used `record`, an object that comes back has to write to D1 first.
+  await store().loadRun(runId);
   writesFail();
   await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
   await abortAllDurableObjects();

@@ -6,7 +6,17 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { armed, claim, recordedRun, recordedStep, store, stubOf, woken } from "./coordinator-world.ts";
+import {
+  armed,
+  claim,
+  recordedRun,
+  recordedStep,
+  store,
+  stubOf,
+  trailing,
+  wait,
+  woken,
+} from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
@@ -34,13 +44,6 @@ const savedSteps = (runId: string) =>
     const query = "SELECT id AS step_index, row->>'$.status' AS status FROM durable_rows WHERE kind = 'step'";
     return table && storage.sql.exec(query).toArray();
   });
-
-/** A run whose storage says that it may trail. */
-async function trailing() {
-  const run = await claim();
-  await store().emitEvent({ runId: run.runId, key: "first", payload: 1 });
-  return run;
-}
 
 const runs = [
   ["without storage", claim],
@@ -232,4 +235,29 @@ it("a run that begins over steps which D1 has without their run takes them over"
   await wipe(first.runId);
   const { completedSteps } = await store().startOrResume({ ...aRun(), runId: first.runId });
   expect(completedSteps).toMatchObject([{ result: "of the run that is gone" }]);
+});
+
+it("what was acknowledged under coordinator is not thrown away while the object that came back still looks at D1", async () => {
+  const { runId, fence } = await trailing();
+  db.before = async (queries) => {
+    if (writes(queries)) await isDown();
+  };
+  await store("coordinator").beginStep(aStep(runId, 0, { fence }));
+  await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
+  await abort(runId);
+  const held = gate();
+  // It has taken the number of its life, and not read yet what it lacks.
+  db.before = async (queries) => {
+    if (queries.some((query) => /FROM durable_events\s+WHERE run_id = \?1 AND/.test(query)))
+      await held.pass();
+  };
+  const read = store().loadStep(runId, 0);
+  await expect.poll(() => held.reached).toBe(1);
+  // It has more than D1, which a heartbeat, too, has it see to: within 100 ms.
+  await store().renewLease({ runId, workerId: "worker-1", fence });
+  await wait(500);
+  held.open = true;
+  expect(await read).toMatchObject({ status: "completed", result: "paid" });
+  await drained(runId);
+  expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"paid"' });
 });

@@ -18,7 +18,7 @@ const isInsert = (q: string[]) => q.some((s) => /^\s*INSERT/.test(s));
 const one = () => store("coordinator");
 
 it("a flush of the new epoch does not join a following of the old", async () => {
-  const { runId, fence } = await claim();
+  const { runId, fence } = await claim("coordinator");
   await drained(runId);
   db.before = async (q) => {
     if (isInsert(q)) throw new Error("D1_ERROR: Network connection lost.");

@@ -4,7 +4,17 @@
 import { runInDurableObject } from "cloudflare:test";
 import { expect, it } from "vitest";
 import { aRun, aStep } from "../../src/testing/harness.ts";
-import { armed, claim, recordedRun, saved, store, stubOf, wait, woken } from "./coordinator-world.ts";
+import {
+  armed,
+  claim,
+  recordedRun,
+  recordedStep,
+  saved,
+  store,
+  stubOf,
+  wait,
+  woken,
+} from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { clock, useGatedWorld } from "./gated-world.ts";
@@ -55,4 +65,21 @@ it("storage that was restored to an older lease ends no live one", async () => {
   const renewed = await store().renewLease({ runId, workerId: "worker-1", fence });
   const after = await store().renewLease({ runId, workerId: "worker-1", fence });
   expect({ renewed: renewed.ok, after: after.ok }).toEqual({ renewed: true, after: true });
+});
+
+it("storage that was restored to an earlier life acknowledges nothing that D1 then refuses", async () => {
+  const { runId, fence } = await claim("coordinator");
+  await drained(runId);
+  await wipe(runId);
+  await store("coordinator").loadRun(runId);
+  await runInDurableObject(stubOf(runId), (_o, { storage }) =>
+    storage.sql.exec("DELETE FROM durable_rows WHERE kind = 'meta' AND id = 'incarnation'"),
+  );
+  await evict(runId);
+  await store("coordinator").beginStep(aStep(runId, 0, { fence }));
+  await store("coordinator").completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" });
+  await woken(runId);
+  await drained(runId);
+  expect(await store("coordinator").loadStep(runId, 0)).toMatchObject({ status: "completed" });
+  expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"paid"' });
 });

@@ -31,6 +31,14 @@ export async function claim(ack: AckPolicy = "record"): Promise<{ runId: string;
   return { runId: input.runId, fence };
 }
 
+/** A run whose storage says that it may trail, and D1 holds it all. */
+export async function trailing(): Promise<{ runId: string; fence: number }> {
+  const run = await claim();
+  await store().emitEvent({ runId: run.runId, key: "first", payload: 1 });
+  await saved(run.runId);
+  return run;
+}
+
 /** A run of worker-1 with two completed steps. */
 export async function withSteps(): Promise<{ runId: string; fence: number }> {
   const run = await claim();

@@ -9,7 +9,7 @@ import { expect, it } from "vitest";
 import { GroupCommit } from "../../src/coordinator/group-commit.ts";
 import type { RecordAnswer, RecordEntry, Told } from "../../src/coordinator/record-entry.ts";
 import { newRunId } from "../../src/identity.ts";
-import { RUN_COLUMNS, STEP_COLUMNS } from "../../src/stores/sql/rows.ts";
+import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS } from "../../src/stores/sql/rows.ts";
 import { LIMITS_OF_TESTS, rowsOf, RunInstance } from "./recorder-world.ts";
 
 const RUNS = 3;
@@ -42,9 +42,13 @@ type Row = Record<string, unknown>;
 /** What D1 is to hold of a run. */
 interface Held {
   run: Row | undefined;
+  incarnation: number;
   readonly steps: Map<number, Row>;
-  readonly events: Set<string>;
+  /** By key, of which request. */
+  readonly events: Map<string, string>;
 }
+
+const nothing = (): Held => ({ run: undefined, incarnation: 0, steps: new Map(), events: new Map() });
 
 interface Sent {
   readonly instance: RunInstance;
@@ -66,7 +70,7 @@ function isNewer(row: Row, than: Row | undefined): boolean {
   return fence > Number(than["fence"]) || (fence === than["fence"] && revision > Number(than["revision"]));
 }
 
-function guardRefuses(entry: RecordEntry, row: Row | undefined): boolean {
+function guardRefuses(entry: RecordEntry, { run: row, incarnation: held }: Held): boolean {
   if (entry.guard === null) return false;
   const guard = JSON.parse(entry.guard) as [
     string,
@@ -78,23 +82,26 @@ function guardRefuses(entry: RecordEntry, row: Row | undefined): boolean {
     string,
     number,
     0 | 1,
+    number,
   ];
-  const [, fence, claim, latest, known, base, manifest, createdAt, isOnRecord] = guard;
+  const [, fence, claim, latest, known, base, manifest, createdAt, isOnRecord, incarnation] = guard;
   if (row === undefined) return isOnRecord === 1;
   const [heldFence, revision] = [Number(row["fence"]), Number(row["revision"])];
   if (heldFence > fence || (heldFence === fence && row["claim_request_id"] !== claim)) return true;
   if (revision > latest || (revision > known && revision <= base)) return true;
-  return row["manifest_hash"] !== manifest || row["created_at"] !== createdAt;
+  return row["manifest_hash"] !== manifest || row["created_at"] !== createdAt || held > incarnation;
 }
 
 /** Answers whether the entry is refused. */
 function carryOut(entry: RecordEntry, held: Held): boolean {
-  for (const [, key] of JSON.parse(`[${entry.events}]`) as string[][]) held.events.add(String(key));
-  if (guardRefuses(entry, held.run)) return true;
+  if (guardRefuses(entry, held)) return true;
   for (const row of rowsIn(entry.runs, RUN_COLUMNS)) if (isNewer(row, held.run)) held.run = row;
   for (const row of rowsIn(entry.steps, STEP_COLUMNS)) {
     const at = Number(row["step_index"]);
     if (isNewer(row, held.steps.get(at))) held.steps.set(at, row);
+  }
+  for (const { key, request_id: requestId } of rowsIn(entry.events, EVENT_COLUMNS)) {
+    if (!held.events.has(String(key))) held.events.set(String(key), String(requestId));
   }
   return false;
 }
@@ -111,7 +118,7 @@ class World {
   private constructor(lives: RunInstance[][]) {
     this.#lives = lives;
     for (const [one] of lives) {
-      if (one) this.#held.set(one.runId, { run: undefined, steps: new Map(), events: new Set() });
+      if (one) this.#held.set(one.runId, nothing());
     }
   }
 
@@ -133,26 +140,32 @@ class World {
 
   /** Waits for all answers, which are those of the model, and has each life act on its own. */
   async settle(): Promise<void> {
+    for (const { answer } of this.#sent.slice(this.#settled)) await answer;
     for (; this.#settled < this.#sent.length; this.#settled += 1) {
       const { instance, epoch, told, isRefused, answer } = this.#sent[this.#settled] as Sent;
       const answered = await answer;
       if (!answered.ok) throw new Error(answered.message);
-      if (told.entry.rows > 0) expect(answered.refused).toBe(isRefused);
+      expect(answered.refused).toBe(isRefused);
       if (answered.refused) this.refused += 1;
       if (instance.cache.epoch !== epoch) continue;
-      if (answered.refused) await instance.discard();
-      else await instance.holds(told);
+      if (answered.refused) {
+        this.#lookedAt(instance);
+        await instance.discard();
+      } else await instance.holds(told);
     }
   }
 
   async expectHeld(): Promise<void> {
-    for (const [runId, { run, steps, events }] of this.#held) {
+    for (const [runId, { run, incarnation, steps, events }] of this.#held) {
       // D1 has columns of its own.
-      expect(await rowsOf("runs", runId)).toEqual(run ? [expect.objectContaining(run)] : []);
+      expect(await rowsOf("runs", runId)).toEqual(
+        run ? [expect.objectContaining({ ...run, incarnation })] : [],
+      );
       expect(await rowsOf("steps", runId)).toEqual(
         [...steps].sort(([a], [b]) => a - b).map(([, row]) => row),
       );
-      expect((await rowsOf("events", runId)).map(({ key }) => key)).toEqual([...events].sort());
+      const told = (await rowsOf("events", runId)).map((row) => [row["key"], row["request_id"]]);
+      expect(told).toEqual([...events].sort(([a], [b]) => (a < b ? -1 : 1)));
     }
   }
 
@@ -184,7 +197,9 @@ class World {
     await this.settle();
     const lives = this.#lives[run] as RunInstance[];
     this.#now += 10_000;
-    lives[life] = await (await RunInstance.of((lives[life] as RunInstance).runId, this.#now)).rebuilt();
+    const next = await RunInstance.of((lives[life] as RunInstance).runId, this.#now);
+    this.#lookedAt(next);
+    lives[life] = await next.rebuilt();
   }
 
   async #purge(runId: string): Promise<void> {
@@ -192,7 +207,13 @@ class World {
     for (const table of ["runs", "steps", "events", "tags"]) {
       await env.DB.prepare(`DELETE FROM durable_${table} WHERE run_id = ?1`).bind(runId).run();
     }
-    this.#held.set(runId, { run: undefined, steps: new Map(), events: new Set() });
+    this.#held.set(runId, nothing());
+  }
+
+  /** An object that looks at what D1 holds is the run's next incarnation. */
+  #lookedAt({ runId }: RunInstance): void {
+    const held = this.#held.get(runId);
+    if (held?.run) held.incarnation += 1;
   }
 }
 

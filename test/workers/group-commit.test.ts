@@ -96,6 +96,16 @@ describe("one call", () => {
   });
 });
 
+/** The next life of a run's object. */
+async function nextLife(runId: string, now?: number): Promise<RunInstance> {
+  return (await RunInstance.of(runId, now)).rebuilt();
+}
+
+/** As if each of them had taken no incarnation: so did those of earlier versions. */
+async function withoutIncarnations(runId: string): Promise<void> {
+  await env.DB.prepare("UPDATE durable_runs SET incarnation = 0 WHERE run_id = ?1").bind(runId).run();
+}
+
 /** Each makes of a run an instance whose entry D1 has to refuse. `run` is recorded. */
 const STALE: Readonly<Record<string, (run: RunInstance) => Promise<RunInstance>>> = {
   async "a later claim"(run) {
@@ -108,22 +118,29 @@ const STALE: Readonly<Record<string, (run: RunInstance) => Promise<RunInstance>>
   },
   async "another claim under the same fence"(run) {
     const [one, other] = [
-      await (await RunInstance.of(run.runId, Date.now() + 60_000)).rebuilt(),
-      await (await RunInstance.of(run.runId, Date.now() + 60_000)).rebuilt(),
+      await nextLife(run.runId, Date.now() + 60_000),
+      await nextLife(run.runId, Date.now() + 60_000),
     ];
+    await withoutIncarnations(run.runId);
     await other.claim();
     await recorded([await one.claim()]);
     expect(other.fence).toBe(one.fence);
     return other;
   },
   async "a change by an earlier life, come late"(run) {
-    const next = await (await RunInstance.of(run.runId)).rebuilt();
+    const next = await nextLife(run.runId);
+    await withoutIncarnations(run.runId);
     await recorded([await run.end()]);
     return next;
   },
   async "a change by a later life under the same claim"(run) {
-    const next = await (await RunInstance.of(run.runId)).rebuilt();
+    const next = await nextLife(run.runId);
+    await withoutIncarnations(run.runId);
     await recorded([await next.end()]);
+    return run;
+  },
+  async "a later incarnation of its object, which has changed nothing"(run) {
+    await nextLife(run.runId);
     return run;
   },
   async "another manifest"(run) {
@@ -161,7 +178,7 @@ describe("a guard", () => {
     expect(await rowsOf("runs", runId)).toEqual(before);
     expect(await rowsOf("steps", runId)).toEqual([]);
     expect(await rowsOf("tags", runId)).toEqual([]);
-    expect(await rowsOf("events", runId)).toMatchObject([{ key: "late" }]);
+    expect(await rowsOf("events", runId)).toEqual([]);
     for (const one of others) {
       expect(await rowsOf("runs", one.runId)).toMatchObject([{ status: "completed" }]);
       expect(await rowsOf("steps", one.runId)).toMatchObject([{ result: `"of ${one.runId}"` }]);
@@ -206,6 +223,59 @@ describe("a guard", () => {
     // D1 knows of a later change of the run than this entry's sender did.
     expect(await group.record(begun)).toEqual(REFUSED);
     expect(await rows()).toEqual(before);
+  });
+});
+
+describe("an event", () => {
+  it("refuses nothing where D1 holds another by its key, which stands", async () => {
+    const one = await aRecordedRun();
+    await new D1DurableRunStore(env.DB).emitEvent({ runId: one.runId, key: "go", payload: "elsewhere" });
+    await (await one.emit("go")).emit("on");
+    expect(await group.record(await one.entry())).toEqual(RECORDED);
+    expect(await rowsOf("events", one.runId)).toMatchObject([
+      { key: "go", payload: '"elsewhere"' },
+      { key: "on", payload: '"on"' },
+    ]);
+  });
+
+  it("by itself is refused of a run whose guard refuses, and of no other", async () => {
+    const [stale, ...others] = await recorded(await claimed(3));
+    const { runId } = stale as RunInstance;
+    await nextLife(runId);
+    const all = [stale as RunInstance, ...others];
+    for (const one of all) await one.emit("go");
+    const refused = await commitEntries(db, await entriesOf(all), LIMITS_OF_TESTS);
+    expect([...refused]).toEqual([runId]);
+    expect(await rowsOf("events", runId)).toEqual([]);
+    for (const one of others) expect(await rowsOf("events", one.runId)).toMatchObject([{ key: "go" }]);
+  });
+
+  it("that comes again refuses nothing", async () => {
+    const one = await (await aRecordedRun()).emit("go");
+    const entry = await one.entry();
+    for (const _time of [1, 2, 3]) expect(await group.record(entry)).toEqual(RECORDED);
+    expect(await rowsOf("events", one.runId)).toMatchObject([{ payload: '"go"' }]);
+  });
+
+  it("of an object of the version before is recorded as that takes it, and hides no refusal", async () => {
+    const [older, stale, outdated] = (await recorded(await claimed(3))) as [
+      RunInstance,
+      RunInstance,
+      RunInstance,
+    ];
+    for (const { runId } of [stale, outdated]) await nextLife(runId);
+    const before = ({ rows, ...entry }: RecordEntry): RecordEntry => ({ ...entry, v: 1, rows: rows - 1 });
+    const entries = [
+      before(await (await older.emit("go")).entry()),
+      before(await (await outdated.emit("go")).entry()),
+      await (await stale.complete(0, "late")).entry(),
+    ];
+    const refused = await commitEntries(db, entries, LIMITS_OF_TESTS);
+    expect(refused).toContain(stale.runId);
+    expect(refused).not.toContain(older.runId);
+    // Whether refused or not, it takes its events for recorded.
+    for (const { runId } of [older, outdated])
+      expect(await rowsOf("events", runId)).toMatchObject([{ key: "go" }]);
   });
 });
 

@@ -160,7 +160,7 @@ const ACCIDENTS: Readonly<Record<string, (recorder: RecorderSession) => Recorder
     },
   }),
   "speaks another version": (recorder) => ({
-    record: (entry) => recorder.record({ ...entry, v: 3 as 1 }),
+    record: (entry) => recorder.record({ ...entry, v: 4 as 1 }),
     isKnown: (runId) => recorder.isKnown(runId),
   }),
 };

@@ -38,12 +38,13 @@ async function aRunOf(projectId: string): Promise<Target> {
   return run;
 }
 
-/** All that D1 and the object hold of a run. */
+/** All that D1 and the object hold of a run, but how often the object has begun anew. */
 async function everythingOf({ runId }: Target): Promise<unknown> {
   const rows = ["durable_runs", "durable_steps", "durable_events"].map((table) =>
     env.DB.prepare(`SELECT * FROM ${table} WHERE run_id = ?1`).bind(runId).all(),
   );
-  const [runs, steps, events] = (await Promise.all(rows)).map(({ results }) => results);
+  const [runs = [], steps, events] = (await Promise.all(rows)).map(({ results }) => results);
+  for (const run of runs) delete run["incarnation"];
   const read = [ALL.loadRun(runId), ALL.loadStep(runId, 1), ALL.loadEvent(runId, "new"), ALL.lag(runId)];
   return { runs, steps, events, read: await Promise.all(read) };
 }

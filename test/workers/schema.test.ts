@@ -23,8 +23,8 @@ async function columnsInD1(table: string): Promise<Column[]> {
 }
 
 describe("the D1 schema", () => {
-  it("is at version 3", async () => {
-    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(3);
+  it("is at version 4", async () => {
+    expect(await new D1DurableRunStore(env.DB).getSchemaVersion()).toBe(4);
   });
 
   it("has strict tables, all of them without rowids but for the list of versions", async () => {
@@ -46,6 +46,7 @@ describe("the D1 schema", () => {
     expect((await columnsInD1("durable_runs")).map(({ name }) => name)).toEqual([
       ...RUN_COLUMNS,
       "counted_at",
+      "incarnation",
     ]);
     expect((await columnsInD1("durable_steps")).map(({ name }) => name)).toEqual(STEP_COLUMNS);
     expect((await columnsInD1("durable_events")).map(({ name }) => name)).toEqual(EVENT_COLUMNS);

@@ -14,6 +14,7 @@ export interface Posted {
 }
 
 const PATIENCE_MS = 90_000;
+const LOST_MS = 20_000;
 
 /** Begins the run, or goes on with it. */
 export async function post(url: string, items: readonly string[]): Promise<Posted> {
@@ -39,16 +40,22 @@ export interface Begun {
   readonly answer: Promise<Posted | undefined>;
 }
 
-/** Begins the run and answers once so many steps have completed. Asks again where a request was lost or refused. */
+/**
+ * Begins the run and answers once so many steps have completed. Asks again where a request was refused or lost: nothing has
+ * come of it for {@link LOST_MS}.
+ */
 export async function beginUntilPacked(url: string, items: readonly string[], count: number): Promise<Begun> {
-  let answer: Promise<Posted | undefined> | undefined;
+  let asked: { readonly at: number; readonly answer: Promise<Posted | undefined> } | undefined;
+  let shown: Shown | undefined;
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(50)) {
-    answer ??= post(url, items).catch(() => undefined);
-    const shown = await get<Shown>(url).catch(() => undefined);
-    if (shown !== undefined && completed(shown).length >= count) return { shown, answer };
-    if (await hasEnded(answer)) answer = undefined;
+    asked ??= { at: Date.now(), answer: post(url, items).catch(() => undefined) };
+    shown = await get<Shown>(url).catch(() => undefined);
+    const done = shown === undefined ? 0 : completed(shown).length;
+    if (shown !== undefined && done >= count) return { shown, answer: asked.answer };
+    const isLost = done === 0 && Date.now() - asked.at > LOST_MS;
+    if (isLost || (await hasEnded(asked.answer))) asked = undefined;
   }
-  throw new Error(`${count} steps were not packed in time`);
+  throw new Error(`${count} steps were not packed in time: ${JSON.stringify(shown)}`);
 }
 
 /** Whether it has settled by now. */

@@ -95,8 +95,9 @@ function classify(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof DurableStoreUnavailableError) return error;
   const { message } = error;
   if (/malformed JSON/i.test(message)) return new StaleSliceError(message);
-  if (/no such table: durable_/i.test(message)) {
-    const help = "the durable-runs tables are missing: apply migrations/ with `wrangler d1 migrations apply`";
+  if (/no such (table: durable_|column: )/i.test(message)) {
+    const help =
+      "durable-runs tables or columns are missing: apply migrations/ with `wrangler d1 migrations apply`";
     return new Error(`${help} (${message})`, { cause: error });
   }
   if (/SQLITE_(?!BUSY|LOCKED|SCHEMA|IOERR|FULL|INTERRUPT|NOMEM)/.test(message) || error instanceof TypeError)

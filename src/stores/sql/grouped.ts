@@ -3,11 +3,12 @@
  *
  * ?1 of what follows, but for what is new and SELECT_KNOWN, is the guards, as a JSON array of rows: run id, fence, the request that
  * claimed under it, the latest revision, the run's highest known revision below the base, the base, manifest hash,
- * creation, and 1 if D1 has held the run, else 0. A guard refuses when D1 knows of another claim, later or as late,
- * of a change to the run that its object never made, or of another run under this id; or when D1 has let the run go.
+ * creation, 1 if D1 has held the run, else 0, and the object's incarnation. A guard refuses when D1 knows of another
+ * claim, later or as late, of a change to the run that its object never made, of a later incarnation of the object, or of
+ * another run under this id; or when D1 has let the run go.
  * A refused run's rows are left out, and no others.
  */
-import { RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
+import { EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, TAG_COLUMNS } from "./rows.ts";
 import { cells, ON_NEWER_RUN, ON_NEWER_STEP, ON_TAG } from "./statements.ts";
 
 /** Answers the ids of the runs that are refused, as `run_id`. */
@@ -20,7 +21,8 @@ WHERE coalesce(
     OR run.revision > guard.value->>3
     OR (run.revision > guard.value->>4 AND run.revision <= guard.value->>5)
     OR run.manifest_hash <> guard.value->>6
-    OR run.created_at <> guard.value->>7,
+    OR run.created_at <> guard.value->>7
+    OR run.incarnation > coalesce(guard.value->>9, 0),
   guard.value->>8 = 1)`;
 
 /** ?1: run ids, as a JSON array. Answers those that D1 holds anything of, as `run_id`. */
@@ -64,6 +66,12 @@ export const UPSERT_STEPS_OF_RUNS = `
 INSERT INTO durable_steps (${STEP_COLUMNS.join(", ")})
 SELECT ${cells(STEP_COLUMNS)} FROM json_each(?2) WHERE value->>0 NOT IN (${SELECT_REFUSED})
 ${ON_NEWER_STEP}`;
+
+/** ?2: rows. The first emit of a key stands. */
+export const INSERT_EVENTS_OF_RUNS = `
+INSERT INTO durable_events (${EVENT_COLUMNS.join(", ")})
+SELECT ${cells(EVENT_COLUMNS)} FROM json_each(?2) WHERE value->>0 NOT IN (${SELECT_REFUSED})
+ON CONFLICT (run_id, key) DO NOTHING`;
 
 /** ?2: rows. */
 export const INSERT_TAGS_OF_RUNS = `

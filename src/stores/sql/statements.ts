@@ -69,6 +69,13 @@ export const SELECT_RUN = `
 SELECT ${RUN_COLUMNS.join(", ")}, (SELECT count(*) FROM durable_steps WHERE run_id = ?1) AS step_count
 FROM durable_runs WHERE run_id = ?1`;
 
+/**
+ * ?1: run id, ?2: the highest that is known. Answers `incarnation`, that of a coordinator's instance which has just begun: from then
+ * on, nothing is written that an earlier one has sent.
+ */
+export const TAKE_INCARNATION = `
+UPDATE durable_runs SET incarnation = max(incarnation, ?2) + 1 WHERE run_id = ?1 RETURNING incarnation`;
+
 /** ?1: run id, ?2: step index. */
 export const SELECT_STEP = `
 SELECT ${STEP_COLUMNS.join(", ")} FROM durable_steps WHERE run_id = ?1 AND step_index = ?2`;
