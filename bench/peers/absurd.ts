@@ -80,6 +80,8 @@ export async function startAbsurd(): Promise<StartedPeer> {
   const app = new Absurd({ db: pool, defaultMaxAttempts: 1, hooks: { wrapTaskExecution } });
   const close = async (): Promise<void> => {
     await app.close();
+    // A connection that is ending may yet be sent away by the server.
+    pool.on("error", () => {});
     await pool.end();
     await postgres.stop();
   };
