@@ -380,6 +380,13 @@ export class RunCache {
     for (const { stepIndex } of steps) this.#steps.letGo(stepIndex);
   }
 
+  /** Goes on as another life of the object, in D1's count. */
+  takeIncarnation(incarnation: number): void {
+    if (this.#incarnation === incarnation) return;
+    this.#write((writes) => writes.meta("incarnation", incarnation));
+    this.#incarnation = incarnation;
+  }
+
   /** Marks rows as held by D1, unless they have changed since those revisions were read, at `readAt`. */
   markRecorded(held: HeldRows, readAt: number): void {
     if (held.dropped !== null && held.dropped === this.#dirty.dropped) {

@@ -35,6 +35,8 @@ export class Readiness {
   #failures = 0;
   /** D1 has refused what was assumed. */
   #mustLook = false;
+  /** D1 has refused what was sent, and has not been looked at since. */
+  #isRefused = false;
 
   constructor(input: ReadinessInput) {
     this.#input = input;
@@ -84,6 +86,27 @@ export class Readiness {
     this.#mustLook = true;
   }
 
+  /**
+   * Whether D1 has to be looked at before anything goes there: it could be refused by the number that the look takes (0033).
+   */
+  get mustLookFirst(): boolean {
+    const { run, mayTrail, isAssumed } = this.#input.cache;
+    return run !== null && !isAssumed && (mayTrail || this.#isRefused) && !this.isReady("end");
+  }
+
+  /**
+   * After D1 has refused what was sent. That may be for a later look alone, by an instance that was replaced and not stopped yet: then
+   * what is here stands, as its storage commits, and is sent again under another number. Anything else is thrown away, to be
+   * rebuilt. Answers whether the cache stands.
+   */
+  async reconcile(): Promise<boolean> {
+    const { epoch } = this.#input.cache;
+    this.#isRefused = true;
+    this.#compared = false;
+    await this.prepare();
+    return this.#input.cache.epoch === epoch;
+  }
+
   /** Resolves once a change may be made. Rejects as `prepare` does. */
   async untilReady(): Promise<void> {
     while (!this.isReady("end")) await this.prepare();
@@ -120,6 +143,8 @@ export class Readiness {
   #reset(): void {
     this.#loaded = false;
     this.#compared = false;
+    this.#isRefused = false;
+    this.#failures = 0;
     this.#input.onEmptied();
   }
 
@@ -151,14 +176,16 @@ export class Readiness {
   async #compare(): Promise<void> {
     const { cache, record } = this.#input;
     const { epoch } = cache;
-    const ahead = await recordIsAhead(cache, record).catch((error: unknown) => {
+    const isRefused = this.#isRefused;
+    const ahead = await recordIsAhead(cache, record, isRefused).catch((error: unknown) => {
       this.#failures += 1;
-      if (error instanceof DurableStoreUnavailableError && !cache.mayTrail) return false;
+      if (error instanceof DurableStoreUnavailableError && !cache.mayTrail && !isRefused) return false;
       throw error;
     });
     if (cache.epoch !== epoch) return;
     this.#failures = 0;
     this.#compared = true;
+    this.#isRefused = false;
     if (ahead) this.discard();
   }
 }

@@ -10,7 +10,13 @@ import { runBatch, runQuery } from "../stores/d1/database.ts";
 import { joinChunks } from "../stores/sql/bodies.ts";
 import type { EventRow, Revised, RunRow, StepRow } from "../stores/sql/rows.ts";
 import { EVENT_COLUMNS, fromEventRow, fromRunRow, fromStepRow, STEP_COLUMNS } from "../stores/sql/rows.ts";
-import { SELECT_CHUNKS, SELECT_RUN, SELECT_STEPS, TAKE_INCARNATION } from "../stores/sql/statements.ts";
+import {
+  SELECT_CHUNKS,
+  SELECT_INCARNATION,
+  SELECT_RUN,
+  SELECT_STEPS,
+  TAKE_INCARNATION,
+} from "../stores/sql/statements.ts";
 import { SELECT_KNOWN } from "../stores/sql/grouped.ts";
 import type { Known, Later, RunCache } from "./cache.ts";
 import { isHeldAlike, REVISION_GAP } from "./cache.ts";
@@ -51,6 +57,8 @@ FROM durable_runs WHERE run_id = ?1`;
 
 type PagedStepRow = StepRow & { readonly last_index: number };
 
+type Query = readonly [text: string, ...values: (string | number)[]];
+
 export interface RecordInput {
   readonly runId: string;
   readonly db: D1DatabaseLike;
@@ -69,8 +77,7 @@ export interface RecordInput {
 export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = true): Promise<void> {
   const now = (): number => Math.floor(input.clock.now());
   if (mayBeNew && !(await isKnown(input))) return cache.finishAdopting(null, now(), 0);
-  const [taken, runs, firstSteps, firstEvents] = await query(input, [
-    [TAKE_INCARNATION, input.runId, cache.incarnation],
+  const [incarnation, runs, firstSteps, firstEvents] = await lookedAt(input, cache.incarnation, [
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],
     [SELECT_EVENTS, input.runId, ""],
@@ -89,7 +96,7 @@ export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = tr
   }
   const [row] = (runs ?? []) as RunRow[];
   const run = row === undefined ? null : withLease(fromRunRow(row), now());
-  cache.finishAdopting(run, now(), incarnationIn(taken));
+  cache.finishAdopting(run, now(), incarnation);
 }
 
 function fromRecorded(row: EventRow): Event {
@@ -127,25 +134,55 @@ interface Head {
 /**
  * R17: compares the cache with D1, and catches up with it where storage may trail. Answers whether D1 stands above
  * the cache, or has let its run go, so that the cache is to be thrown away. Throws `store_unavailable`, having
- * changed nothing.
+ * changed nothing. `isRefused`: D1 has refused what this life has sent, be it for another look, so it takes a number in any case.
  */
-export async function recordIsAhead(cache: RunCache, input: RecordInput): Promise<boolean> {
-  const { epoch } = cache;
-  const { mayTrail } = cache;
-  const taking = [TAKE_INCARNATION, input.runId, cache.incarnation] as const;
-  const [rows, taken] = await query(input, [[SELECT_HEAD, input.runId], ...(mayTrail ? [taking] : [])]);
+export async function recordIsAhead(
+  cache: RunCache,
+  input: RecordInput,
+  isRefused: boolean,
+): Promise<boolean> {
+  const { epoch, mayTrail } = cache;
+  const look: Query[] = [[SELECT_HEAD, input.runId]];
+  const [incarnation, rows] =
+    mayTrail || isRefused
+      ? await lookedAt(input, cache.incarnation, look)
+      : [cache.incarnation, ...(await query(input, look))];
   const [head] = (rows ?? []) as Head[];
   if (cache.epoch !== epoch) return false;
   if (head === undefined ? cache.isOnRecord : isOfAnother(claimOf(head), cache.run)) return true;
-  if (!mayTrail) return head !== undefined && isLater(head, cache);
+  if (!mayTrail) {
+    // Storage was restored to an earlier life.
+    const isEarlier = head !== undefined && head.incarnation > incarnation;
+    if (isEarlier || (head !== undefined && isLater(head, cache))) return true;
+    cache.takeIncarnation(incarnation);
+    return false;
+  }
   const later = await readLater(cache, input);
-  if (later !== null && cache.epoch === epoch) cache.catchUp({ ...later, incarnation: incarnationIn(taken) });
+  if (later !== null && cache.epoch === epoch) cache.catchUp({ ...later, incarnation });
   return later === null;
 }
 
+/**
+ * Queries in the batch that takes the number of the object's life, whose answer comes first. `expected`: where D1 is taken to stand.
+ * It is tried again where that is wrong, so that a call which was given up, and comes late, takes nothing from whoever it was that looked since.
+ */
+async function lookedAt(
+  input: RecordInput,
+  expected: number,
+  queries: readonly Query[],
+): Promise<readonly [incarnation: number, ...rows: unknown[][]]> {
+  const [taken = [], standing = [], ...rows] = await query(input, [
+    [TAKE_INCARNATION, input.runId, expected],
+    [SELECT_INCARNATION, input.runId],
+    ...queries,
+  ]);
+  const found = incarnationIn(standing);
+  return taken.length > 0 || standing.length === 0 ? [found, ...rows] : lookedAt(input, found, queries);
+}
+
 /** 0 where D1 has no run. */
-function incarnationIn(rows: unknown[] | undefined): number {
-  const [row] = (rows ?? []) as { incarnation: number }[];
+function incarnationIn(rows: unknown[]): number {
+  const [row] = rows as { incarnation: number }[];
   return row?.incarnation ?? 0;
 }
 
@@ -164,11 +201,10 @@ function claimOf({ manifest_hash, created_at, fence, claim_request_id }: Head): 
 }
 
 /**
- * A change that was made by nobody known here; or, by the object's lives or of the same claim, its storage was restored to an
- * earlier state.
+ * A change that was made by nobody known here; or, of the same claim, the object's storage was restored to an earlier
+ * state.
  */
-function isLater(head: Head, { run, revision, known, incarnation }: RunCache): boolean {
-  if (head.incarnation > incarnation) return true;
+function isLater(head: Head, { run, revision, known }: RunCache): boolean {
   if (head.run_revision > known.runRevision && head.run_revision <= known.base) return true;
   const recorded = Math.max(head.run_revision, head.step_revision, head.event_revision);
   return head.fence === run?.fence && recorded > revision;
@@ -252,10 +288,7 @@ export async function recordedChunks(
   );
 }
 
-function query(
-  input: RecordInput,
-  queries: (readonly [string, ...(string | number)[]])[],
-): Promise<unknown[][]> {
+function query(input: RecordInput, queries: readonly Query[]): Promise<unknown[][]> {
   const statements = queries.map(([text, ...values]) => input.db.prepare(text).bind(...values));
   return runBatch(input.db, statements, input);
 }

@@ -55,16 +55,16 @@ export class Recording {
   }
 
   /**
-   * Rejects as the recorder does, or as a look at D1. One that has to look, and has not, sends nothing: it could be refused by the
-   * number that it is about to take (0033).
+   * Rejects as the recorder does, or as a look at D1. `mayReconcile`: a guard that refused for another look alone is met by looking
+   * again, once.
    */
-  async flush(): Promise<void> {
+  async flush(mayReconcile = true): Promise<void> {
     const { cache, readiness, recorder } = this.#input;
-    let { epoch } = cache;
+    let { epoch, incarnation } = cache;
     try {
-      if (cache.mayTrail && cache.run !== null && !cache.isAssumed && !readiness.isReady("end")) {
+      if (readiness.mustLookFirst) {
         await readiness.untilReady();
-        epoch = cache.epoch;
+        ({ epoch, incarnation } = cache);
       }
       await recorder.flush();
       this.#input.onFlushed();
@@ -72,9 +72,15 @@ export class Recording {
       this.#input.arm();
       // Many may wait for one flush; the first to hear of its guard empties the cache.
       const guarded = error instanceof StaleSliceError && !(error instanceof CacheEmptiedError);
-      if (!guarded || this.#input.cache.epoch !== epoch) throw error;
-      if (this.#input.cache.isAssumed) this.#input.readiness.giveUpAssumption();
-      else this.#input.readiness.discard();
+      if (!guarded || cache.epoch !== epoch) throw error;
+      if (cache.isAssumed) {
+        readiness.giveUpAssumption();
+        throw error;
+      }
+      // What was sent under an earlier number was refused by the look since.
+      if (cache.incarnation !== incarnation) return this.flush(mayReconcile);
+      if (mayReconcile && cache.run !== null && (await readiness.reconcile())) return this.flush(false);
+      if (cache.epoch === epoch) readiness.discard();
       throw error;
     }
   }

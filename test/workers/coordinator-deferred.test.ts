@@ -261,3 +261,47 @@ it("what was acknowledged under coordinator is not thrown away while the object 
   await drained(runId);
   expect(await recordedStep(runId)).toMatchObject({ status: "completed", result: '"paid"' });
 });
+
+describe.each([
+  ["with storage that may trail", trailing, abort],
+  ["that was used under coordinator alone, and rebuilt", () => claim("coordinator"), wipe],
+] as const)("of a run %s, what was acknowledged under coordinator", (_what, begin, befall) => {
+  /** Acknowledged, and not in D1. */
+  async function paid({ runId, fence }: { runId: string; fence: number }): Promise<void> {
+    await store("coordinator").beginStep(aStep(runId, 1, { fence }));
+    await store("coordinator").completeStep({ runId, stepIndex: 1, fence, attempt: 1, result: "paid" });
+  }
+
+  async function expectKept({ runId, fence }: { runId: string; fence: number }): Promise<void> {
+    await woken(runId);
+    await drained(runId);
+    expect(await store().loadStep(runId, 1)).toMatchObject({ status: "completed", result: "paid" });
+    expect(await recordedStep(runId, 1)).toMatchObject({ status: "completed", result: '"paid"' });
+    expect(await refusalOf(() => store().beginStep(aStep(runId, 2, { fence })))).toBe("accepted");
+    const last = { runId, stepIndex: 2, fence, attempt: 1, result: "on" };
+    expect(await refusalOf(() => store().completeStep(last))).toBe("accepted");
+  }
+
+  it("outlives a look at D1 that comes late", async () => {
+    const run = await begin();
+    await drained(run.runId);
+    await befall(run.runId);
+    await store("coordinator").loadRun(run.runId);
+    await paid(run);
+    // All of its batches, as a network might deliver them again.
+    await db.replay(db.sent);
+    await expectKept(run);
+  });
+
+  it("outlives a look of an instance that was replaced, and not stopped yet", async () => {
+    const run = await begin();
+    await drained(run.runId);
+    await befall(run.runId);
+    await store("coordinator").loadRun(run.runId);
+    await paid(run);
+    await env.DB.prepare("UPDATE durable_runs SET incarnation = incarnation + 1 WHERE run_id = ?1")
+      .bind(run.runId)
+      .run();
+    await expectKept(run);
+  });
+});

@@ -70,11 +70,15 @@ SELECT ${RUN_COLUMNS.join(", ")}, (SELECT count(*) FROM durable_steps WHERE run_
 FROM durable_runs WHERE run_id = ?1`;
 
 /**
- * ?1: run id, ?2: the highest that is known. Answers `incarnation`, that of a coordinator's instance which has just begun: from then
- * on, nothing is written that an earlier one has sent.
+ * ?1: run id, ?2: the number that D1 is taken to stand at. Answers `incarnation`, that of a coordinator's instance which has just begun:
+ * from then on, nothing is written that an earlier one has sent. Answers nothing where D1 is further: so one that comes late does
+ * nothing either.
  */
 export const TAKE_INCARNATION = `
-UPDATE durable_runs SET incarnation = max(incarnation, ?2) + 1 WHERE run_id = ?1 RETURNING incarnation`;
+UPDATE durable_runs SET incarnation = ?2 + 1 WHERE run_id = ?1 AND incarnation <= ?2 RETURNING incarnation`;
+
+/** ?1: run id. */
+export const SELECT_INCARNATION = "SELECT incarnation FROM durable_runs WHERE run_id = ?1";
 
 /** ?1: run id, ?2: step index. */
 export const SELECT_STEP = `
