@@ -19,7 +19,7 @@ export interface ReadinessInput {
   readonly record: RecordInput;
   readonly deleteAll: () => Promise<void>;
   readonly onRebuilt: () => void;
-  /** After a rebuild, once the cache may answer. */
+  /** Once the cache may answer, after a rebuild or a comparison. */
   readonly onReady: () => void;
   readonly onEmptied: () => void;
   /** Has D1 say whether a claim that is assumed holds. Rejects when it does not, or when D1 cannot say. */
@@ -178,14 +178,16 @@ export class Readiness {
     const { epoch } = cache;
     const isRefused = this.#isRefused;
     const ahead = await recordIsAhead(cache, record, isRefused).catch((error: unknown) => {
-      this.#failures += 1;
+      if (cache.epoch === epoch) this.#failures += 1;
       if (error instanceof DurableStoreUnavailableError && !cache.mayTrail && !isRefused) return false;
       throw error;
     });
-    if (cache.epoch !== epoch) return;
+    // What has been refused since is not answered by it: a look that takes a number has to.
+    if (cache.epoch !== epoch || isRefused !== this.#isRefused) return;
     this.#failures = 0;
     this.#compared = true;
     this.#isRefused = false;
     if (ahead) this.discard();
+    else this.#input.onReady();
   }
 }

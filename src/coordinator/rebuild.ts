@@ -151,9 +151,9 @@ export async function recordIsAhead(
   if (cache.epoch !== epoch) return false;
   if (head === undefined ? cache.isOnRecord : isOfAnother(claimOf(head), cache.run)) return true;
   if (!mayTrail) {
-    // Storage was restored to an earlier life.
-    const isEarlier = head !== undefined && head.incarnation > incarnation;
-    if (isEarlier || (head !== undefined && isLater(head, cache))) return true;
+    if (head !== undefined && isLater(head, cache)) return true;
+    // By the look of an instance that was replaced, or one of its own whose answer was lost.
+    if (head !== undefined && head.incarnation > incarnation) return recordIsAhead(cache, input, true);
     cache.takeIncarnation(incarnation);
     return false;
   }

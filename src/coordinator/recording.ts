@@ -41,13 +41,13 @@ export class Recording {
 
   async #untilRecorded(revision: number, giveUpAt: number): Promise<void> {
     const { clock } = this.#input;
+    const { epoch } = this.#input.cache;
     for (let attempt = 1; this.#input.recorder.recordedThrough < revision; attempt += 1) {
       try {
         return await this.flush();
       } catch (error) {
         const delay = backoffMs(attempt, 50, 2_000);
         if (error instanceof StaleSliceError || clock.now() + delay >= giveUpAt) throw error;
-        const { epoch } = this.#input.cache;
         await clock.sleep(delay);
         if (this.#input.cache.epoch !== epoch) throw new CacheEmptiedError();
       }
@@ -60,11 +60,14 @@ export class Recording {
    */
   async flush(mayReconcile = true): Promise<void> {
     const { cache, readiness, recorder } = this.#input;
-    let { epoch, incarnation } = cache;
+    const { epoch } = cache;
+    let { incarnation } = cache;
     try {
       if (readiness.mustLookFirst) {
         await readiness.untilReady();
-        ({ epoch, incarnation } = cache);
+        // What was to be recorded is not there any more, though what is there may all be recorded.
+        if (cache.epoch !== epoch) throw new CacheEmptiedError();
+        ({ incarnation } = cache);
       }
       await recorder.flush();
       this.#input.onFlushed();
@@ -79,7 +82,8 @@ export class Recording {
       }
       // What was sent under an earlier number was refused by the look since.
       if (cache.incarnation !== incarnation) return this.flush(mayReconcile);
-      if (mayReconcile && cache.run !== null && (await readiness.reconcile())) return this.flush(false);
+      const stands = mayReconcile && cache.run !== null && (await readiness.reconcile());
+      if (stands && cache.epoch === epoch) return this.flush(false);
       if (cache.epoch === epoch) readiness.discard();
       throw error;
     }
