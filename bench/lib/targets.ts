@@ -127,6 +127,13 @@ function besideTheirFloors(all: Samples): Target[] {
   const line = all.of("W4", FLOORS.line);
   const workflowsBeside = (floor: string): Target =>
     shownOnly(`W2 Workflows ÷ ${floor.replace("floor: ", "")}`, all.of("W2", WORKFLOWS), all.of("W2", floor));
+  /** The runner over memory sends nothing and keeps nothing. */
+  const theLeast = (policy: string, floor: string): Target =>
+    shownOnly(
+      `W3 the floor of ${policy} and the runner over memory ÷ a fresh object's first two commits`,
+      plus(all.of("W3", floor), all.of("W3", "memory")),
+      all.of("W3", FLOORS.fresh),
+    );
   return [
     beside("W2", COORDINATOR, FLOORS.freshRuns),
     beside("W2", GROUPED, FLOORS.freshRunsInGroups),
@@ -140,6 +147,8 @@ function besideTheirFloors(all: Samples): Target[] {
     beside("W3", COORDINATOR, FLOORS.freshRun),
     beside("W3", COORDINATOR, FLOORS.freshRunWhole),
     beside("W3", RECORD, FLOORS.freshRunInD1),
+    theLeast("ack coordinator", FLOORS.freshRunWhole),
+    theLeast("ack record", FLOORS.freshRunInD1),
     beside("W4", RECORD, FLOORS.d1ByObject, line),
   ];
 }

@@ -380,10 +380,10 @@ export class RunCache {
     for (const { stepIndex } of steps) this.#steps.letGo(stepIndex);
   }
 
-  /** Goes on as another life of the object, in D1's count. */
+  /** Goes on as another life of the object, in D1's count. A run that is in memory alone has no storage made by it. */
   takeIncarnation(incarnation: number): void {
     if (this.#incarnation === incarnation) return;
-    this.#write((writes) => writes.meta("incarnation", incarnation));
+    if (this.exists) this.#write((writes) => writes.meta("incarnation", incarnation));
     this.#incarnation = incarnation;
   }
 

@@ -77,7 +77,7 @@ export interface RecordInput {
 export async function rebuild(cache: RunCache, input: RecordInput, mayBeNew = true): Promise<void> {
   const now = (): number => Math.floor(input.clock.now());
   if (mayBeNew && !(await isKnown(input))) return cache.finishAdopting(null, now(), 0);
-  const [incarnation, runs, firstSteps, firstEvents] = await lookedAt(input, cache.incarnation, [
+  const [incarnation, runs, firstSteps, firstEvents] = await lookedAt(cache, input, [
     [SELECT_RUN, input.runId],
     [SELECT_STEPS, input.runId, 0],
     [SELECT_EVENTS, input.runId, ""],
@@ -145,7 +145,7 @@ export async function recordIsAhead(
   const look: Query[] = [[SELECT_HEAD, input.runId]];
   const [incarnation, rows] =
     mayTrail || isRefused
-      ? await lookedAt(input, cache.incarnation, look)
+      ? await lookedAt(cache, input, look)
       : [cache.incarnation, ...(await query(input, look))];
   const [head] = (rows ?? []) as Head[];
   if (cache.epoch !== epoch) return false;
@@ -158,26 +158,41 @@ export async function recordIsAhead(
     return false;
   }
   const later = await readLater(cache, input);
-  if (later !== null && cache.epoch === epoch) cache.catchUp({ ...later, incarnation });
-  return later === null;
+  if (cache.epoch !== epoch) return false;
+  if (later === null || (isRefused && isOverDirty(later, cache))) return true;
+  cache.catchUp({ ...later, incarnation });
+  return false;
+}
+
+/**
+ * Whether it says otherwise of what D1 has not been told yet. At the start of a life, an earlier one has told D1 so since it saved that;
+ * in the midst of it, somebody else has.
+ */
+function isOverDirty({ steps, run }: Omit<Later, "incarnation">, { dirty, run: held }: RunCache): boolean {
+  if (steps.some(({ stepIndex }) => dirty.steps.has(stepIndex))) return true;
+  return dirty.run !== null && run !== null && run.revision > (held?.revision ?? 0);
 }
 
 /**
  * Queries in the batch that takes the number of the object's life, whose answer comes first. `expected`: where D1 is taken to stand.
  * It is tried again where that is wrong, so that a call which was given up, and comes late, takes nothing from whoever it was that looked since.
+ * Not for a cache that was emptied meanwhile: then what is there now has a number.
  */
 async function lookedAt(
+  cache: RunCache,
   input: RecordInput,
-  expected: number,
   queries: readonly Query[],
+  expected = cache.incarnation,
 ): Promise<readonly [incarnation: number, ...rows: unknown[][]]> {
+  const { epoch } = cache;
   const [taken = [], standing = [], ...rows] = await query(input, [
     [TAKE_INCARNATION, input.runId, expected],
     [SELECT_INCARNATION, input.runId],
     ...queries,
   ]);
   const found = incarnationIn(standing);
-  return taken.length > 0 || standing.length === 0 ? [found, ...rows] : lookedAt(input, found, queries);
+  const isDone = taken.length > 0 || standing.length === 0 || cache.epoch !== epoch;
+  return isDone ? [found, ...rows] : lookedAt(cache, input, queries, found);
 }
 
 /** 0 where D1 has no run. */

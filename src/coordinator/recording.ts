@@ -22,6 +22,9 @@ export interface RecordingInput {
   readonly arm: () => void;
 }
 
+/** More looks in a row than other instances of an object take that are about to end. */
+const MAX_LOOKS = 4;
+
 export class Recording {
   readonly #input: RecordingInput;
 
@@ -55,10 +58,10 @@ export class Recording {
   }
 
   /**
-   * Rejects as the recorder does, or as a look at D1. `mayReconcile`: a guard that refused for another look alone is met by looking
-   * again, once.
+   * Rejects as the recorder does, or as a look at D1. `looks`: how often a guard that has refused, perhaps for another's look alone,
+   * is met by looking again.
    */
-  async flush(mayReconcile = true): Promise<void> {
+  async flush(looks = MAX_LOOKS): Promise<void> {
     const { cache, readiness, recorder } = this.#input;
     const { epoch } = cache;
     let { incarnation } = cache;
@@ -81,9 +84,9 @@ export class Recording {
         throw error;
       }
       // What was sent under an earlier number was refused by the look since.
-      if (cache.incarnation !== incarnation) return this.flush(mayReconcile);
-      const stands = mayReconcile && cache.run !== null && (await readiness.reconcile());
-      if (stands && cache.epoch === epoch) return this.flush(false);
+      if (cache.incarnation !== incarnation) return this.flush(looks);
+      const stands = looks > 0 && cache.run !== null && (await readiness.reconcile());
+      if (stands && cache.epoch === epoch) return this.flush(looks - 1);
       if (cache.epoch === epoch) readiness.discard();
       throw error;
     }

@@ -2,17 +2,25 @@
  * Looks at D1, by which an object that comes back begins another life (0033): what it has acknowledged outlives them,
  * however they cross with what is under way, and nothing is acknowledged over what they have thrown away.
  */
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedStep, saved, store, trailing, wait, woken } from "./coordinator-world.ts";
+import { claim, recordedStep, saved, store, stubOf, trailing, wait, woken } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
 
 useGatedWorld();
+
+/** Whether anything is in the object's storage. */
+const hasStorage = ({ runId }: Run): Promise<boolean> =>
+  runInDurableObject(stubOf(runId), (_object, { storage }) => {
+    const tables = storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'durable_rows'");
+    return tables.toArray().length > 0;
+  });
 
 interface Run {
   readonly runId: string;
@@ -99,6 +107,41 @@ describe.each([
     await lookedAtByAnother(run);
     await expectKept(run);
   });
+
+  it("outlives looks of others between its own", async () => {
+    const run = await begin();
+    await drained(run.runId);
+    await befall(run.runId);
+    await store("coordinator").loadRun(run.runId);
+    db.before = async (queries) => {
+      if (writes(queries)) await isDown();
+    };
+    await paid(run);
+    await lookedAtByAnother(run);
+    db.before = async () => {};
+    // Each of its looks is a call that tells it where D1 stands, and one that takes the next number.
+    let calls = 0;
+    db.after = async (queries) => {
+      if (!queries.some((query) => /SET incarnation/.test(query))) return;
+      calls += 1;
+      if (calls % 2 === 0 && calls <= 6) await lookedAtByAnother(run);
+    };
+    await expectKept(run);
+    expect(calls).toBe(8);
+  });
+});
+
+it("a run that is in memory alone has no storage made by a look", async () => {
+  const run = await claim();
+  await store().beginStep(aStep(run.runId, 0, { fence: run.fence }));
+  await lookedAtByAnother(run);
+  expect(await refusalOf(() => complete(run, 0, "record"))).toBe("accepted");
+  expect(await hasStorage(run)).toBe(false);
+  await store("coordinator").emitEvent({ runId: run.runId, key: "k", payload: 1 });
+  expect(await hasStorage(run)).toBe(true);
+  await evict(run.runId);
+  await paid(run);
+  await expectKept(run);
 });
 
 describe("of storage that holds all that was acknowledged, a look", () => {
@@ -196,6 +239,37 @@ describe("a change under record, of which D1 has not heard when the run is claim
     expect(await answer).toBe("lease_lost");
   });
 });
+
+it.each(["record", "coordinator"] as const)(
+  "a step that a look finds otherwise than its author has ended it is not acknowledged to him, under ack: %s",
+  async (ack) => {
+    const run = await trailing();
+    await store().beginStep(aStep(run.runId, 0, { fence: run.fence }));
+    await saved(run.runId);
+    await drained(run.runId);
+    let failures = 0;
+    db.before = async (queries) => {
+      if (!writes(queries)) return;
+      failures += 1;
+      await isDown();
+    };
+    const answer = refusalOf(() => complete(run, 0, ack));
+    await expect.poll(() => failures).toBeGreaterThan(0);
+    await lookedAtByAnother(run);
+    await env.DB.prepare(
+      `UPDATE durable_steps SET status = 'completed', result = '"of another"', completed_at = started_at,
+       revision = revision + 1000 WHERE run_id = ?1`,
+    )
+      .bind(run.runId)
+      .run();
+    db.before = async () => {};
+    await woken(run.runId);
+    clock.advance(2_000);
+    expect(await answer).toBe(ack === "record" ? "lease_lost" : "accepted");
+    expect(await store().loadStep(run.runId, 0)).toMatchObject({ result: "of another" });
+    expect(await recordedStep(run.runId)).toMatchObject({ result: '"of another"' });
+  },
+);
 
 it("who waits for an event is told of one that a look has found", async () => {
   const run = await trailing();
