@@ -14,7 +14,6 @@ import {
   store,
   stubOf,
   trailing,
-  wait,
   woken,
 } from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
