@@ -165,8 +165,8 @@ export async function recordIsAhead(
 }
 
 /**
- * Whether it says otherwise of what D1 has not been told yet. At the start of a life, an earlier one has told D1 so since it saved that;
- * in the midst of it, somebody else has.
+ * Whether D1 has a later version of what it has not been told of here. At the start of a life an earlier one may have deferred that;
+ * in the midst of it, it is somebody else's.
  */
 function isOverDirty({ steps, run }: Omit<Later, "incarnation">, { dirty, run: held }: RunCache): boolean {
   if (steps.some(({ stepIndex }) => dirty.steps.has(stepIndex))) return true;

@@ -87,11 +87,17 @@ describe.each([
   ["with storage that may trail", trailing, abort],
   ["that was used under coordinator alone, and rebuilt", () => claim("coordinator"), wipe],
 ] as const)("of a run %s, what was acknowledged under coordinator", (_what, begin, befall) => {
-  it("outlives a look at D1 that comes late", async () => {
+  /** Its object has died, and has looked at D1 since. */
+  async function cameBack(): Promise<Run> {
     const run = await begin();
     await drained(run.runId);
     await befall(run.runId);
     await store("coordinator").loadRun(run.runId);
+    return run;
+  }
+
+  it("outlives a look at D1 that comes late", async () => {
+    const run = await cameBack();
     await paid(run);
     // All of its batches, as a network might deliver them again.
     await db.replay(db.sent);
@@ -99,20 +105,14 @@ describe.each([
   });
 
   it("outlives a look of an instance that was replaced, and not stopped yet", async () => {
-    const run = await begin();
-    await drained(run.runId);
-    await befall(run.runId);
-    await store("coordinator").loadRun(run.runId);
+    const run = await cameBack();
     await paid(run);
     await lookedAtByAnother(run);
     await expectKept(run);
   });
 
   it("outlives looks of others between its own", async () => {
-    const run = await begin();
-    await drained(run.runId);
-    await befall(run.runId);
-    await store("coordinator").loadRun(run.runId);
+    const run = await cameBack();
     db.before = async (queries) => {
       if (writes(queries)) await isDown();
     };
@@ -241,7 +241,7 @@ describe("a change under record, of which D1 has not heard when the run is claim
 });
 
 it.each(["record", "coordinator"] as const)(
-  "a step that a look finds otherwise than its author has ended it is not acknowledged to him, under ack: %s",
+  "a step that a look finds otherwise than its author has ended it is D1's, and nothing was recorded for him, under ack: %s",
   async (ack) => {
     const run = await trailing();
     await store().beginStep(aStep(run.runId, 0, { fence: run.fence }));
@@ -265,6 +265,7 @@ it.each(["record", "coordinator"] as const)(
     db.before = async () => {};
     await woken(run.runId);
     clock.advance(2_000);
+    // Under coordinator he was told at once.
     expect(await answer).toBe(ack === "record" ? "lease_lost" : "accepted");
     expect(await store().loadStep(run.runId, 0)).toMatchObject({ result: "of another" });
     expect(await recordedStep(run.runId)).toMatchObject({ result: '"of another"' });
