@@ -8,10 +8,21 @@ import { describe, expect, it } from "vitest";
 import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedStep, saved, store, stubOf, trailing, wait, woken } from "./coordinator-world.ts";
+import {
+  caughtUp,
+  claim,
+  recordedStep,
+  saved,
+  store,
+  stubOf,
+  trailing,
+  wait,
+  woken,
+} from "./coordinator-world.ts";
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { gate } from "./gated-database.ts";
-import { clock, db, useGatedWorld } from "./gated-world.ts";
+import { clock, db, useClock, useGatedWorld } from "./gated-world.ts";
+import { StandingClock } from "./standing-clock.ts";
 
 useGatedWorld();
 
@@ -31,6 +42,7 @@ const isDown = () => Promise.reject(new Error("D1_ERROR: Network connection lost
 const writes = (queries: string[]) => queries.some((query) => /^\s*INSERT/.test(query));
 /** Compares with D1, be it in the batch that takes a number. */
 const looks = (queries: string[]) => queries.some((query) => /AS step_revision/.test(query));
+const takes = (queries: string[]) => queries.some((query) => /SET incarnation/.test(query));
 const rebuilds = (queries: string[]) => queries.some((query) => /AS last_index/.test(query));
 
 async function complete({ runId, fence }: Run, stepIndex: number, ack: AckPolicy): Promise<unknown> {
@@ -122,7 +134,7 @@ describe.each([
     // Each of its looks is a call that tells it where D1 stands, and one that takes the next number.
     let calls = 0;
     db.after = async (queries) => {
-      if (!queries.some((query) => /SET incarnation/.test(query))) return;
+      if (!takes(queries)) return;
       calls += 1;
       if (calls % 2 === 0 && calls <= 6) await lookedAtByAnother(run);
     };
@@ -183,14 +195,21 @@ describe("of storage that holds all that was acknowledged, a look", () => {
     sent.open = true;
     // D1 has answered, and the object has heard it.
     await expect.poll(() => db.sent.length).toBeGreaterThan(before);
-    await wait(50);
+    await caughtUp(run.runId);
+    const batches = db.log.length;
     held.open = true;
     await change;
     await expectKept(run);
+    // It has taken another number before anything was sent again.
+    const next = db.log.slice(batches).find((queries) => takes(queries) || writes(queries));
+    expect(next).toSatisfy(takes);
   });
 });
 
 describe("a change under record, of which D1 has not heard when the run is claimed past the object,", () => {
+  // So that it waits for as long as a test has it wait.
+  useClock(() => new StandingClock());
+
   /** It waits to try again; what the object sends beside it is refused, and the look that follows is held. */
   async function waiting(): Promise<{ answer: Promise<string>; look: ReturnType<typeof gate>; run: Run }> {
     const run = await trailing();
@@ -202,7 +221,7 @@ describe("a change under record, of which D1 has not heard when the run is claim
       await isDown();
     };
     const answer = refusalOf(() => complete(run, 0, "record"));
-    await expect.poll(() => failures).toBeGreaterThan(4);
+    await expect.poll(() => failures).toBe(1);
     await new D1DurableRunStore(env.DB, { clock }).startOrResume({ ...aRun(), runId: run.runId });
     const look = gate();
     db.before = async (queries) => {
@@ -214,9 +233,9 @@ describe("a change under record, of which D1 has not heard when the run is claim
   }
 
   it("is refused, though what the next attempt finds is recorded", async () => {
-    const { answer, look } = await waiting();
+    const { answer, look, run } = await waiting();
     clock.advance(2_000);
-    await wait(100);
+    await caughtUp(run.runId);
     look.open = true;
     expect(await answer).toBe("lease_lost");
   });
@@ -230,7 +249,7 @@ describe("a change under record, of which D1 has not heard when the run is claim
       await isDown();
     };
     clock.advance(2_000);
-    await wait(100);
+    await caughtUp(run.runId);
     look.open = true;
     await expect.poll(() => failures).toBeGreaterThan(0);
     db.before = async () => {};

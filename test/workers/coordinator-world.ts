@@ -81,6 +81,11 @@ export function recordedStep(runId: string, stepIndex = 0): Promise<Row | null> 
   return env.DB.prepare(query).bind(runId, stepIndex).first<Row>();
 }
 
+/** Resolves once the object has begun what it was to do by now: its timers go off in the order of their times. */
+export function caughtUp(runId: string): Promise<void> {
+  return runInDurableObject(stubOf(runId), () => wait(20));
+}
+
 export function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -24,3 +24,11 @@ export function useGatedWorld(newClock: () => MovableClock = () => new TestClock
   });
   afterEach(resetFaults);
 }
+
+/** Another clock for the tests of one `describe`. */
+export function useClock(newClock: () => MovableClock): void {
+  beforeEach(() => {
+    clock = newClock();
+    faults.clock = clock;
+  });
+}
