@@ -39,6 +39,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Calls `onDue` after `ms`, unless what it answers is called first. */
+export function startTimer(clock: Clock, ms: number, onDue: () => void): () => void {
+  return clock.timer?.(ms, onDue) ?? timerBySleep(clock, ms, onDue);
+}
+
 function timerBySleep(clock: Clock, ms: number, onDue: () => void): () => void {
   const cancelled = new AbortController();
   clock.sleep(ms, cancelled.signal).then(onDue, () => {});
@@ -73,7 +78,7 @@ export function withDeadline<T>(
   return new Promise<T>((resolve, reject) => {
     // Not at once: what has settled by then comes first.
     const isDue = (): void => void Promise.resolve().then(onDeadline).then(reject, reject);
-    const cancel = clock.timer?.(ms, isDue) ?? timerBySleep(clock, ms, isDue);
+    const cancel = startTimer(clock, ms, isDue);
     // A function that is written in JavaScript may answer no promise.
     Promise.resolve(work).then(
       (value) => {

@@ -37,6 +37,7 @@ import { chunkCount, splitBody } from "../stores/sql/bodies.ts";
 import { eventTopic, LEASE_TOPIC, Waiters } from "../stores/waiters.ts";
 import { answerOf, viewOf } from "./answers.ts";
 import { RunCache } from "./cache.ts";
+import { withCoarseTimers } from "./coarse-timers.ts";
 import { Gathering } from "./gathering.ts";
 import { filledIn } from "./older-clients.ts";
 import { Readiness } from "./readiness.ts";
@@ -118,8 +119,10 @@ export class CoordinatedRun implements CoordinatorReads {
     this.#cache = new RunCache(storage);
     this.#mustCatchUp = this.#cache.isDirty;
     const deadlineMs = times.d1DeadlineMs;
-    const way = recorder && new RecorderWay({ stub: recorder, clock, deadlineMs });
-    this.#record = { runId, db, clock, deadlineMs, recorder: way };
+    // Not for those who wait: they may do so for long, and the others are nearly always over in milliseconds.
+    const deadlines = withCoarseTimers(clock);
+    const way = recorder && new RecorderWay({ stub: recorder, clock: deadlines, deadlineMs });
+    this.#record = { runId, db, clock: deadlines, deadlineMs, recorder: way };
     this.#recorder = new Recorder({ ...this.#record, cache: this.#cache });
     this.#gathering = new Gathering({
       cache: this.#cache,
@@ -145,7 +148,7 @@ export class CoordinatedRun implements CoordinatorReads {
       cache: this.#cache,
       recorder: this.#recorder,
       readiness: this.#readiness,
-      clock,
+      clock: deadlines,
       recordDeadlineMs: times.recordDeadlineMs,
       onFlushed: () => this.#gathering.start(),
       arm: () => this.#arm(),

@@ -25,7 +25,6 @@ import { OPENING_OPS } from "../stores/coordinated/wire.ts";
 import type { D1DatabaseLike } from "../stores/d1/database.ts";
 import type { Answers, AwaitedState, CountedRun, StepPage } from "../stores/journal.ts";
 import type { CoordinatorTimes } from "./coordinated-run.ts";
-import { withCoarseTimers } from "./coarse-timers.ts";
 import { CoordinatedRun } from "./coordinated-run.ts";
 import type { RecorderLike, RecorderNamespaceLike } from "./record-entry.ts";
 
@@ -85,7 +84,7 @@ export class RunCoordinator<Env extends object = RunCoordinatorEnv>
         runId,
         shards: recorderShards,
       }),
-      clock: withCoarseTimers(clock),
+      clock,
       times: { ...TIMES, ...times },
       arm: (delayMs) => this.#arm(delayMs),
     });

@@ -39,6 +39,7 @@ export class Attempt {
   readonly #inFlight = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
   readonly #parking = new AbortController();
+  #hasEnded = false;
 
   constructor({ input, lease, clock, claimed }: AttemptInput) {
     this.runId = input.runId;
@@ -85,12 +86,15 @@ export class Attempt {
   /** Throws why the branch takes no further step, if it does not. */
   assertOpen(branch: Branch): void {
     branch.halted.throwIfAborted();
+    if (this.#hasEnded) throw this.#endedError();
     if (this.replay.divergence) throw this.replay.divergence;
   }
 
   /** Ends the waits and resolves once every call in flight has settled: their results are paid for, and recorded. */
   async settle(): Promise<void> {
-    this.#closing.abort(new DurableRunLeaseLostError(`the task of run "${this.runId}" has ended`));
+    this.#hasEnded = true;
+    // To abort a signal that nobody waits on would take longer than all else that the end of a task does.
+    if (this.#inFlight.size > 0) this.#closing.abort(this.#endedError());
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
   }
 
@@ -134,6 +138,10 @@ export class Attempt {
       ...this.fence(),
       ...begin,
     };
+  }
+
+  #endedError(): Error {
+    return new DurableRunLeaseLostError(`the task of run "${this.runId}" has ended`);
   }
 
   fence(): { fence?: number } {

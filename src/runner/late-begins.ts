@@ -76,20 +76,16 @@ export class LateBegins {
     this.#isWatching = true;
     const { clock, lease } = this.#input;
     const periodMs = this.#afterMs / 2;
-    try {
-      while (this.#untold.size > 0) {
-        await clock.sleep(periodMs, lease.stoppedSignal);
-        for (const late of this.#untold) {
-          if (clock.now() - late.beganAt < periodMs) break;
-          this.#untold.delete(late);
-          void this.#tell(late);
-        }
+    while (this.#untold.size > 0) {
+      await lease.lifetime.pause(periodMs);
+      if (lease.lifetime.isOver) break;
+      for (const late of this.#untold) {
+        if (clock.now() - late.beganAt < periodMs) break;
+        this.#untold.delete(late);
+        void this.#tell(late);
       }
-    } catch {
-      // The attempt is over.
-    } finally {
-      this.#isWatching = false;
     }
+    this.#isWatching = false;
   }
 
   /**

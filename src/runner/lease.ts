@@ -10,6 +10,7 @@ import { backoffMs, unlessAborted, withDeadline } from "../contract/clock.ts";
 import type { DurableRunError } from "../contract/errors.ts";
 import { codeOf, DurableRunCancelledError, DurableRunLeaseLostError } from "../contract/errors.ts";
 import type { DurableRunStore, RunStatus } from "../contract/types.ts";
+import { Lifetime } from "./lifetime.ts";
 import { noAnswer, PendingCalls } from "./pending-calls.ts";
 import { watchLease } from "./watch.ts";
 
@@ -30,7 +31,8 @@ export class Lease {
   readonly fence: number | undefined;
   readonly #lost = new AbortController();
   #lostError: DurableRunError | undefined;
-  readonly #stopped = new AbortController();
+  /** Until the attempt is over. */
+  readonly lifetime: Lifetime;
   readonly #calls: PendingCalls;
   /** The runner's clock before the claim, or the last renewal that succeeded, was sent. */
   #heldSince: number;
@@ -46,6 +48,7 @@ export class Lease {
     this.fence = fence;
     this.#heldSince = claimedAt;
     this.#confirmedAt = input.clock.now();
+    this.lifetime = new Lifetime(input.clock);
     this.#calls = new PendingCalls(input.clock, this.#lost.signal);
   }
 
@@ -62,11 +65,6 @@ export class Lease {
 
   get workerId(): string {
     return this.#input.workerId;
-  }
-
-  /** Aborts when the attempt is over. */
-  get stoppedSignal(): AbortSignal {
-    return this.#stopped.signal;
   }
 
   /** Whether the store has said in the last `ms` that the run is held by this fence, and the lease still lasts. */
@@ -87,12 +85,12 @@ export class Lease {
     const { fence } = this;
     if (fence === undefined) return;
     const isConfirmedWithin = (ms: number): boolean => this.isConfirmedWithin(ms);
-    const watched = { ...this.#input, fence, stopped: this.#stopped.signal, isConfirmedWithin };
+    const watched = { ...this.#input, fence, lifetime: this.lifetime, isConfirmedWithin };
     void watchLease(watched, (status) => this.#refused(status, "it was told so"));
   }
 
   stop(): void {
-    this.#stopped.abort(new Error("the attempt is over"));
+    this.lifetime.end();
     this.#calls.stop();
   }
 
@@ -196,10 +194,10 @@ export class Lease {
     const { clock, leaseMs } = this.#input;
     const interval = leaseMs / 3;
     let next = this.#heldSince + interval;
-    while (!this.#stopped.signal.aborted) {
+    for (;;) {
       const wake = Math.min(next, this.#deadline);
-      await clock.sleep(Math.max(0, wake - clock.now()), this.#stopped.signal).catch(() => {});
-      if (this.#stopped.signal.aborted) return;
+      await this.lifetime.pause(Math.max(0, wake - clock.now()));
+      if (this.lifetime.isOver) return;
       if (clock.now() >= this.#deadline) return this.#loseUnrenewed();
       const sentAt = clock.now();
       const answer = await this.#renew(Math.min(interval, this.#deadline - sentAt));
@@ -217,10 +215,8 @@ export class Lease {
     const { runId, workerId, leaseMs, store, clock } = this.#input;
     const fence = this.fence === undefined ? {} : { fence: this.fence };
     try {
-      const sent = unlessAborted(
-        this.#stopped.signal,
-        store.renewLease({ runId, workerId, leaseMs, ...fence }),
-      );
+      const renewing = store.renewLease({ runId, workerId, leaseMs, ...fence });
+      const sent = unlessAborted(this.lifetime.signal, renewing);
       const { ok, status } = await withDeadline(clock, patienceMs, sent, noAnswer);
       return ok ? "renewed" : { refused: status };
     } catch (error) {

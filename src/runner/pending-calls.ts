@@ -2,11 +2,12 @@
  * What an attempt waits for: each call of the store is given up at its own deadline, and everything at once when the
  * lease is lost. Whatever is given up goes on; what it comes to is dropped.
  *
- * Owns one sleep for all calls instead of a timer for each. It lasts until the earliest deadline, and a call that is
+ * Owns one timer for all calls instead of one for each. It lasts until the earliest deadline, and a call that is
  * answered leaves it alone: deadlines are far away and answers quick, so it outlives many calls. Knows neither lease
  * nor store.
  */
 import type { Clock } from "../contract/clock.ts";
+import { startTimer } from "../contract/clock.ts";
 import { DurableStoreUnavailableError } from "../contract/errors.ts";
 
 interface Pending {
@@ -19,7 +20,7 @@ export class PendingCalls {
   readonly #clock: Clock;
   readonly #lost: AbortSignal;
   readonly #pending = new Set<Pending>();
-  #watchdog: AbortController | undefined;
+  #cancelWatchdog = (): void => {};
   /** When the watchdog looks next; Infinity while there is none. */
   #looksAt = Infinity;
   #isStopped = false;
@@ -58,19 +59,15 @@ export class PendingCalls {
   /** Ends the watchdog: from here on no call has a deadline, for nobody waits for one. */
   stop(): void {
     this.#isStopped = true;
-    this.#watchdog?.abort();
+    this.#cancelWatchdog();
   }
 
   #watch(deadline: number): void {
     if (this.#isStopped || deadline >= this.#looksAt) return;
-    this.#watchdog?.abort();
-    this.#watchdog = new AbortController();
+    this.#cancelWatchdog();
     this.#looksAt = deadline;
     const ms = Math.max(0, deadline - this.#clock.now());
-    this.#clock.sleep(ms, this.#watchdog.signal).then(
-      () => this.#look(),
-      () => {},
-    );
+    this.#cancelWatchdog = startTimer(this.#clock, ms, () => this.#look());
   }
 
   #look(): void {

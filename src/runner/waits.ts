@@ -7,7 +7,7 @@
 import { DurableAwaitEventTimeoutError } from "../contract/errors.ts";
 import type { AwaitedEvent, StepRecord, WaitForEventInput } from "../contract/types.ts";
 import type { Attempt } from "./attempt.ts";
-import { unlessAborted } from "../contract/clock.ts";
+import { startTimer, unlessAborted } from "../contract/clock.ts";
 import { delay } from "./step-runner.ts";
 
 /** How long a store holds one call. */
@@ -59,21 +59,21 @@ function slice(
     const over = new AbortController();
     const given = AbortSignal.any([signal, over.signal]);
     // Also ends the call when nobody waits any more, should the store take no notice of the signal.
-    const timeUp = clock.sleep(timeoutMs, given).then(
-      () => undefined,
-      () => undefined,
-    );
+    const ended = new Promise<undefined>((resolve) => {
+      given.addEventListener("abort", () => resolve(undefined), { once: true });
+    });
+    const cancel = startTimer(clock, timeoutMs, () => over.abort(new Error("its time is up")));
     try {
       return await Promise.race([
         store.waitForEvent?.({ runId, key, timeoutMs, signal: given, step }),
-        timeUp,
+        ended,
       ]);
     } catch (error) {
-      // Nobody waits any more, and the reason, which a store may reject with, is not to be taken for its answer.
-      if (signal.aborted) return undefined;
+      // The reason, which a store may reject with, is not to be taken for its answer.
+      if (given.aborted) return undefined;
       throw error;
     } finally {
-      over.abort(new Error("answered"));
+      cancel();
     }
   };
   const isCompleted = (event: AwaitedEvent | undefined): boolean => event?.step !== undefined;

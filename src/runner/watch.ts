@@ -5,6 +5,7 @@
 import type { Clock } from "../contract/clock.ts";
 import type { DurableRunStore, RunStatus } from "../contract/types.ts";
 import { unlessAborted } from "../contract/clock.ts";
+import type { Lifetime } from "./lifetime.ts";
 
 /** Not watched: a run that is over by then, and one whose store has answered within that time. */
 const FIRST_MS = 100;
@@ -18,33 +19,32 @@ export interface Watched {
   readonly fence: number;
   readonly store: DurableRunStore;
   readonly clock: Clock;
-  readonly stopped: AbortSignal;
+  readonly lifetime: Lifetime;
   /** Whether the store has said in the last `ms` that the lease is held. */
   readonly isConfirmedWithin: (ms: number) => boolean;
 }
 
 /** Calls `onLost` once, if ever. Never rejects. */
 export async function watchLease(
-  { runId, fence, store, clock, stopped, isConfirmedWithin }: Watched,
+  { runId, fence, store, clock, lifetime, isConfirmedWithin }: Watched,
   onLost: (status: RunStatus | undefined) => void,
 ): Promise<void> {
   const watch = store.watchLease?.bind(store);
   if (watch === undefined) return;
   for (let pause = FIRST_MS; ;) {
-    await clock.sleep(pause, stopped).catch(() => {});
+    await lifetime.pause(pause);
     // Asked first: it may find that the lease is over, and end the attempt.
     const isConfirmed = isConfirmedWithin(FIRST_MS);
-    if (stopped.aborted) return;
+    if (lifetime.isOver) return;
     if (isConfirmed) {
       pause = FIRST_MS;
       continue;
     }
     try {
       const askedAt = clock.now();
-      const { held, status } = await unlessAborted(
-        stopped,
-        watch({ runId, fence, timeoutMs: HOLD_MS, signal: stopped }),
-      );
+      const { signal } = lifetime;
+      const watching = watch({ runId, fence, timeoutMs: HOLD_MS, signal });
+      const { held, status } = await unlessAborted(signal, watching);
       if (!held) return onLost(status);
       pause = Math.max(0, INTERVAL_MS - (clock.now() - askedAt));
     } catch {

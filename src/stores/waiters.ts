@@ -5,6 +5,7 @@
  * time is over. So a wake-up too many does no harm, and to look and to begin to wait must be one synchronous block.
  */
 import type { Clock } from "../contract/clock.ts";
+import { startTimer } from "../contract/clock.ts";
 
 export class Waiters {
   readonly #waiting = new Map<string, Set<() => void>>();
@@ -30,26 +31,23 @@ export class Waiters {
     { clock, timeoutMs, signal }: { clock: Clock; timeoutMs: number; signal?: AbortSignal | undefined },
     look: () => T | undefined,
   ): Promise<T | undefined> {
-    const timer = new AbortController();
-    const stop = (): void => timer.abort(new Error("nobody waits"));
-    let late = timeoutMs <= 0;
-    const timeUp = late
-      ? Promise.resolve()
-      : clock.sleep(timeoutMs, timer.signal).then(
-          () => void (late = true),
-          () => void (late = true),
-        );
-    if (signal?.aborted) stop();
+    let late = timeoutMs <= 0 || signal?.aborted === true;
+    const timeUp = Promise.withResolvers<void>();
+    const stop = (): void => {
+      late = true;
+      timeUp.resolve();
+    };
+    const cancel = late ? stop : startTimer(clock, timeoutMs, stop);
     signal?.addEventListener("abort", stop, { once: true });
     try {
       for (;;) {
         const found = look();
         if (found !== undefined || late) return found;
-        await this.#woken(topic, timeUp);
+        await this.#woken(topic, timeUp.promise);
       }
     } finally {
       signal?.removeEventListener("abort", stop);
-      timer.abort(new Error("over"));
+      cancel();
     }
   }
 

@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { systemClock } from "../src/contract/clock.ts";
+import { Lifetime } from "../src/runner/lifetime.ts";
+import { TestClock } from "../src/testing/clock.ts";
+
+const HOUR_MS = 3_600_000;
+
+describe.each([
+  ["the system's clock", () => systemClock],
+  ["a clock without timers", () => new TestClock()],
+])("the lifetime of an attempt, by %s", (_name, newClock) => {
+  it("has pauses that last as long as they are to", async () => {
+    const clock = newClock();
+    const lifetime = new Lifetime(clock);
+    const since = clock.now();
+    await lifetime.pause(20);
+    // A timer of Node's may be a millisecond early.
+    expect(clock.now() - since).toBeGreaterThanOrEqual(19);
+    expect(lifetime.isOver).toBe(false);
+  });
+
+  it("ends all pauses with it, and begins none afterwards", async () => {
+    const lifetime = new Lifetime(newClock());
+    const pauses = [lifetime.pause(HOUR_MS), lifetime.pause(2 * HOUR_MS)];
+    lifetime.end();
+    await Promise.all(pauses);
+    await lifetime.pause(HOUR_MS);
+    expect(lifetime.isOver).toBe(true);
+  });
+
+  it("aborts the signal of whoever has asked for one", () => {
+    const lifetime = new Lifetime(newClock());
+    const { signal } = lifetime;
+    expect(signal.aborted).toBe(false);
+    expect(lifetime.signal).toBe(signal);
+    lifetime.end();
+    lifetime.end();
+    expect(signal.reason).toMatchObject({ message: "the attempt is over" });
+  });
+
+  it("has an aborted signal for whoever asks late", () => {
+    const lifetime = new Lifetime(newClock());
+    lifetime.end();
+    expect(lifetime.signal.aborted).toBe(true);
+  });
+});
