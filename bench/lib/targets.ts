@@ -113,7 +113,7 @@ function ratios(all: Samples): Target[] {
 
 /**
  * The same works beside what this design cannot do without, which says how near to the other ratios it can come: each
- * run has a new object, whose first claim is a write of D1 (R17, 0030); step and end are a commit each; storage that was made
+ * run has a new object, whose storage grows with each commit, and whose first claim is a write of D1 (R17, 0030); step and end are a commit each; storage that was made
  * has to go some day, and D1 to be told; and under `record`, an event is a write of D1.
  */
 function besideTheirFloors(all: Samples): Target[] {
@@ -128,13 +128,20 @@ function besideTheirFloors(all: Samples): Target[] {
   const workflowsBeside = (floor: string): Target =>
     shownOnly(`W2 Workflows ÷ ${floor.replace("floor: ", "")}`, all.of("W2", WORKFLOWS), all.of("W2", floor));
   /** The runner over memory sends nothing and keeps nothing. */
-  const theLeast = (policy: string, floor: string): Target =>
+  const theLeast = (work: string, floor: string): List => plus(all.of(work, floor), all.of(work, "memory"));
+  const leastOfW3 = (policy: string, floor: string): Target =>
     shownOnly(
       `W3 the floor of ${policy} and the runner over memory ÷ a fresh object's first two commits`,
-      plus(all.of("W3", floor), all.of("W3", "memory")),
+      theLeast("W3", floor),
       all.of("W3", FLOORS.fresh),
     );
   return [
+    beside("W1", COORDINATOR, FLOORS.freshSteps),
+    shownOnly(
+      "W1 the floor of ack coordinator and the runner over memory ÷ (no-op RPC + RPC with a write)",
+      theLeast("W1", FLOORS.freshSteps),
+      plus(all.of("W1", FLOORS.noop), all.of("W1", FLOORS.write)),
+    ),
     beside("W2", COORDINATOR, FLOORS.freshRuns),
     beside("W2", GROUPED, FLOORS.freshRunsInGroups),
     workflowsBeside(FLOORS.freshRuns),
@@ -147,8 +154,8 @@ function besideTheirFloors(all: Samples): Target[] {
     beside("W3", COORDINATOR, FLOORS.freshRun),
     beside("W3", COORDINATOR, FLOORS.freshRunWhole),
     beside("W3", RECORD, FLOORS.freshRunInD1),
-    theLeast("ack coordinator", FLOORS.freshRunWhole),
-    theLeast("ack record", FLOORS.freshRunInD1),
+    leastOfW3("ack coordinator", FLOORS.freshRunWhole),
+    leastOfW3("ack record", FLOORS.freshRunInD1),
     beside("W4", RECORD, FLOORS.d1ByObject, line),
   ];
 }

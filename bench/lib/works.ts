@@ -36,6 +36,7 @@ export const FLOORS = {
   freshRunWhole:
     "floor: a fresh object's D1 write, and then its first two commits, an alarm with the last, and a D1 write 100 ms later",
   freshRunInD1: "floor: a fresh object's first three D1 writes",
+  freshSteps: "floor: a fresh object's D1 write, and then 201 commits in a row",
   freshRuns: "floor: 50 fresh objects, each with one D1 write and then 21 commits in a row",
   freshRunsInD1: "floor: 50 fresh objects, each with 22 D1 writes in a row",
   freshRunsInGroups:
@@ -99,6 +100,13 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       measure: async () =>
         (await msOf(() => callWorker("floors", name, { times, atOnce }))) / (times * atOnce),
     }));
+  /** By the step, so many of which each run has. */
+  const wholeRuns = (name: FloorName, atOnce: number, steps: number): Row => ({
+    subject: FLOORS[name],
+    variant: "",
+    measure: async () =>
+      (await msOf(() => callWorker("floors", name, { times: 1, atOnce }))) / (atOnce * steps),
+  });
   const parts = ["noop", "write", "d1", "d1ByObject"] as const;
   const small = { bytes: 20, concurrent: false };
   return [
@@ -106,7 +114,11 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       id: "W1",
       title: "one run of 200 small steps in a row",
       unit: "ms a step",
-      rows: [...floors(parts, 200), ...runsRows(subjects, { ...small, runs: 1, steps: 200 })],
+      rows: [
+        ...floors(parts, 200),
+        wholeRuns("freshSteps", 1, 200),
+        ...runsRows(subjects, { ...small, runs: 1, steps: 200 }),
+      ],
     },
     {
       id: "W2",
@@ -114,12 +126,9 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       unit: "ms a step",
       rows: [
         ...floors(parts, 20, 50),
-        ...(["freshRuns", "freshRunsInD1", "freshRunsInGroups"] as const).map((name): Row => ({
-          subject: FLOORS[name],
-          variant: "",
-          measure: async () =>
-            (await msOf(() => callWorker("floors", name, { times: 1, atOnce: 50 }))) / 1_000,
-        })),
+        ...(["freshRuns", "freshRunsInD1", "freshRunsInGroups"] as const).map((name) =>
+          wholeRuns(name, 50, 20),
+        ),
         ...runsRows(subjects, { ...small, runs: 50, steps: 20, concurrent: true }),
       ],
     },

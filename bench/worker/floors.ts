@@ -122,6 +122,7 @@ export type FloorName =
   | "freshRun"
   | "freshRunWhole"
   | "freshRunInD1"
+  | "freshSteps"
   | "freshRuns"
   | "freshRunsInD1"
   | "freshRunsInGroups";
@@ -164,6 +165,8 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
       return aRun(fresh(), "writeToD1", ["write", "writeLast"]);
     case "freshRunInD1":
       return aRun(fresh(), "writeToD1", repeated("writeToD1", 2));
+    case "freshSteps":
+      return aRun(fresh(), "writeToD1", repeated("write", 201));
     case "freshRuns":
       return aRun(fresh(), "writeToD1", repeated("write", STEPS_AND_END));
     case "freshRunsInD1":
