@@ -59,14 +59,14 @@ function slice(
     const over = new AbortController();
     const given = AbortSignal.any([signal, over.signal]);
     // Also ends the call when nobody waits any more, should the store take no notice of the signal.
-    const ended = new Promise<undefined>((resolve) => {
-      given.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
+    const ended = Promise.withResolvers<undefined>();
+    const end = (): void => ended.resolve(undefined);
+    given.addEventListener("abort", end, { once: true });
     const cancel = startTimer(clock, timeoutMs, () => over.abort(new Error("its time is up")));
     try {
       return await Promise.race([
         store.waitForEvent?.({ runId, key, timeoutMs, signal: given, step }),
-        ended,
+        ended.promise,
       ]);
     } catch (error) {
       // The reason, which a store may reject with, is not to be taken for its answer.
@@ -74,6 +74,8 @@ function slice(
       throw error;
     } finally {
       cancel();
+      // Node keeps a signal that is made of others, and all it leads to, for as long as anybody listens to it.
+      given.removeEventListener("abort", end);
     }
   };
   const isCompleted = (event: AwaitedEvent | undefined): boolean => event?.step !== undefined;
