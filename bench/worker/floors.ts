@@ -166,7 +166,7 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
     case "freshRunInD1":
       return aRun(fresh(), "writeToD1", repeated("writeToD1", 2));
     case "freshSteps":
-      return aRun(fresh(), "writeToD1", repeated("write", 201));
+      return aRun(fresh(), "writeToD1", repeated("write", LONG_RUN));
     case "freshRuns":
       return aRun(fresh(), "writeToD1", repeated("write", STEPS_AND_END));
     case "freshRunsInD1":
@@ -175,6 +175,9 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
       return aRun(fresh(), "writeToD1WithOthers", repeated("writeToD1WithOthers", STEPS_AND_END));
   }
 }
+
+/** 200 steps, and the end. */
+const LONG_RUN = 201;
 
 /** 20 steps, and the end. */
 const STEPS_AND_END = 21;
