@@ -3,10 +3,10 @@ import { afterEach, beforeEach, expect } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { D1PreparedStatementLike } from "../../src/stores/d1/database.ts";
 import { TestClock } from "../../src/testing/clock.ts";
-import { refusalOf } from "../../src/testing/harness.ts";
 import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
 /**
  * What is written can fail, or be caught on its way: then D1 gets it when it is delivered, if ever. "down": reads
@@ -47,16 +47,18 @@ class CatchingDatabase extends GatedDatabase {
   }
 }
 
-/** That of the test at hand. */
+/** Those of the test at hand. */
 export let db: CatchingDatabase;
+let clock: TestClock;
 
 /** To be called once in a test file. */
 export function useCatchingWorld(): void {
   beforeEach(() => {
     db = new CatchingDatabase();
-    faults.clock = new TestClock();
+    clock = new TestClock();
+    faults.clock = clock;
     // Nothing is saved or sent that nobody waits for.
-    faults.times = { gatherMs: 600_000, recordDeadlineMs: 300 };
+    faults.times = { gatherMs: 600_000, recordDeadlineMs: RECORD_DEADLINE_MS };
     const own = db;
     faults.wrap = () => own;
   });
@@ -67,7 +69,7 @@ export function useCatchingWorld(): void {
 export async function caught(runId: string, change: () => Promise<unknown>): Promise<void> {
   db.mode = "catches";
   const before = db.caught;
-  const answer = refusalOf(change);
+  const answer = refusedInTime(clock, change);
   await expect.poll(() => db.caught).toBeGreaterThan(before);
   // What the caller sends again meanwhile finds D1 out of reach.
   db.mode = "down";

@@ -13,6 +13,7 @@ import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, saved, store, stubOf, wait, woken } from "./coordinator-world.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
 let clock: TestClock;
 let db: FaultyDatabase;
@@ -60,13 +61,13 @@ it("watermark: an acknowledged (coordinator) completion reaches D1 after a crash
 });
 
 it("watermark: ack record acknowledges nothing that D1 lacks", async () => {
-  faults.times = { recordDeadlineMs: 100 };
+  faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
   const { runId, fence } = await sleeping();
   writesFail();
   const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "paid", requestId: newRequestId() };
-  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
+  expect(await refusedInTime(clock, () => store().completeStep(complete))).toBe("store_unavailable");
   await abortAllDurableObjects();
-  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
+  expect(await refusedInTime(clock, () => store().completeStep(complete))).toBe("store_unavailable");
 });
 
 it("the storage is not deleted while D1 lacks a step", async () => {

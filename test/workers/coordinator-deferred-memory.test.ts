@@ -10,8 +10,10 @@ import { newRunId } from "../../src/identity.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, store, stubOf } from "./coordinator-world.ts";
 import { abort, drained, evict } from "./disasters.ts";
+import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
+import { StandingClock } from "./standing-clock.ts";
 
 useGatedWorld();
 
@@ -22,13 +24,19 @@ const tables = (runId: string) =>
       storage.sql.exec("SELECT name FROM sqlite_master WHERE name LIKE 'durable_%'").toArray().length,
   );
 
+/** By a clock that stands: where D1 is late, on a busy machine, storage would be made. */
 async function over() {
+  const standing = new StandingClock();
+  faults.clock = standing;
   const run = await claim();
   for (let stepIndex = 0; stepIndex < 3; stepIndex += 1) {
     await store().beginStep(aStep(run.runId, stepIndex, { fence: run.fence }));
     await store().completeStep({ ...run, stepIndex, attempt: 1, result: `paid ${stepIndex}` });
   }
   await store().endRun({ ...run, workerId: "worker-1", status: "completed", result: 7 });
+  // The object finds that nothing is left to do, and can be put to sleep.
+  standing.advance(1_000);
+  faults.clock = clock;
   return run;
 }
 

@@ -11,6 +11,7 @@ import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
 useGatedWorld();
 
@@ -55,14 +56,15 @@ it("a restart after 30 steps and no heartbeat takes only the last few for unreco
 });
 
 it("begin of a step that D1 lacks is not answered completed under ack: record", async () => {
-  faults.times = { recordDeadlineMs: 100 };
+  faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
   const { runId, fence } = await claim();
   await store().beginStep(aStep(runId, 0, { fence }));
   db.before = async (queries) => {
     if (queries.some((q) => /^\s*INSERT/.test(q))) throw new Error("D1_ERROR: Network connection lost.");
   };
-  await settle(store().completeStep({ runId, stepIndex: 0, fence, attempt: 1, result: "paid" }));
-  const begin = await settle(store().beginStep(aStep(runId, 0, { fence })));
+  const completion = { runId, stepIndex: 0, fence, attempt: 1, result: "paid" };
+  expect(await refusedInTime(clock, () => store().completeStep(completion))).toBe("store_unavailable");
+  const begin = await refusedInTime(clock, () => store().beginStep(aStep(runId, 0, { fence })));
   expect(begin).toBe("store_unavailable");
 });
 

@@ -10,11 +10,14 @@ import { claim, recordedStep, store, stubOf, withSteps } from "./coordinator-wor
 import { wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
+let clock: TestClock;
 let gated: GatedDatabase;
 beforeEach(() => {
+  clock = new TestClock();
   gated = new GatedDatabase();
-  faults.clock = new TestClock();
+  faults.clock = clock;
   const own = gated;
   faults.wrap = () => own;
 });
@@ -69,7 +72,7 @@ describe("a fork that is cut short", () => {
   });
 
   it("is not taken for whole because D1 has heard of some of its steps", async () => {
-    faults.times = { recordDeadlineMs: 100 };
+    faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
     const { runId, fence } = await claim("coordinator");
     const text = "x".repeat(250_000);
     const positions = Array.from({ length: 20 }, (_, i) => i);
@@ -85,7 +88,7 @@ describe("a fork that is cut short", () => {
     };
     const newId = newRunId();
     const fork = () => store().forkRun(runId, newId, { throughStep: 19 });
-    expect(await refusalOf(fork)).toBe("store_unavailable");
+    expect(await refusedInTime(clock, fork)).toBe("store_unavailable");
     await wipe(newId);
     expect(await refusalOf(() => claimOf(newId))).toBe("lease_held");
     gated.before = async () => {};

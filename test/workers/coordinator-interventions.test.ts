@@ -14,6 +14,7 @@ import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, withSteps } from "./coordinator-world.ts";
 import { abort, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
 let clock: TestClock;
 let db: FaultyDatabase;
@@ -236,11 +237,11 @@ describe.each(Object.entries(CASES))(
   "%s, while D1 is down,",
   (_name, { prepare, later = async () => {} }) => {
     it("is told so, and takes effect once when it is repeated", async () => {
-      faults.times = { recordDeadlineMs: 100 };
+      faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
       const { runId, call } = await prepare();
       db.fault = ({ writes }) => (writes ? "before" : "none");
-      expect(await refusalOf(call)).toBe("store_unavailable");
-      expect(await refusalOf(call)).toBe("store_unavailable");
+      expect(await refusedInTime(clock, call)).toBe("store_unavailable");
+      expect(await refusedInTime(clock, call)).toBe("store_unavailable");
       db.fault = () => "none";
       const answer = await call();
       await wipe(runId);

@@ -13,6 +13,7 @@ import { armed, claim, recordedRun, store, stubOf, woken } from "./coordinator-w
 import { abort, drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
+import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 
 let clock: TestClock;
 let db: FaultyDatabase;
@@ -115,12 +116,12 @@ describe("a restart while D1 is down", () => {
   });
 
   it("under ack: record is told so, and happens once when it is repeated", async () => {
-    faults.times = { recordDeadlineMs: 100 };
+    faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
     const { runId, fence } = await recorded();
     const options = from(2);
     down();
     for (let i = 0; i < 3; i += 1) {
-      expect(await refusalOf(() => store().restartRun(runId, options))).toBe("store_unavailable");
+      expect(await refusedInTime(clock, () => store().restartRun(runId, options))).toBe("store_unavailable");
     }
     // The old worker is fenced all the same.
     expect(await refusalOf(() => store().beginStep(aStep(runId, 5, { fence })))).toBe("lease_lost");
