@@ -81,10 +81,15 @@ describe.each(cases)("over %s, a worker that dies", (_where, newWorld, disaster)
         throw error;
       }
     };
+    let delays = 0;
     // A worker whose clock goes otherwise: the store's decides.
     const clock: Clock = {
       now: () => time.now() + 3_600_000,
       sleep: (ms, signal) => time.sleep(ms, signal),
+      delay: (ms, signal) => {
+        delays += 1;
+        return time.sleep(ms, signal);
+      },
     };
     const attempt = rejectionOf(() =>
       world.resume(task, { store, clock, leaseMs: DAY_MS, workerId: "worker-2" }),
@@ -92,18 +97,14 @@ describe.each(cases)("over %s, a worker that dies", (_where, newWorld, disaster)
     await expect.poll(() => refusals).toEqual(["step_not_due"]);
     expect(called).toHaveLength(1);
 
-    // Bit by bit: the step may be seen to be pending before the worker hears so, and begins to wait.
-    const passUntil = (calls: number) =>
-      expect
-        .poll(() => {
-          time.advance(DELAY_MS / 4);
-          return called.length;
-        })
-        .toBe(calls);
-    await passUntil(2);
-    await expect.poll(async () => (await pending())?.attempts).toBe(2);
+    await expect.poll(() => delays).toBe(1);
+    time.advance(DELAY_MS);
+    await expect.poll(() => called.length).toBe(2);
+    // The step may be seen to be pending before the worker hears so, and begins to wait.
+    await expect.poll(() => delays).toBe(2);
     const second = await pending();
-    await passUntil(3);
+    expect(second?.attempts).toBe(2);
+    time.advance(DELAY_MS);
     expect((await attempt).message).toBe("no 3");
     expect(called.map((one) => one.attempt)).toEqual([1, 2, 3]);
     expect(called[1]?.at).toBeGreaterThanOrEqual(first?.dueAt ?? Infinity);
