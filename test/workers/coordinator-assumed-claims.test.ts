@@ -5,24 +5,20 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
-import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
 import { abort } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
-import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 import { StandingClock } from "./standing-clock.ts";
 
-let clock: TestClock;
 let db: FaultyDatabase;
 beforeEach(() => {
-  clock = new TestClock();
-  db = new FaultyDatabase(env.DB, clock);
-  faults.clock = clock;
+  db = new FaultyDatabase(env.DB, systemClock);
   faults.times = { gatherMs: 20 };
   const own = db;
   faults.wrap = () => own;
@@ -98,13 +94,11 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
   });
 
   it("that D1 does not take is told so, leaves nothing behind, and holds when it is made again", async () => {
-    faults.times = { gatherMs: 20, recordDeadlineMs: RECORD_DEADLINE_MS };
+    faults.times = { gatherMs: 20, recordDeadlineMs: 200 };
     db.fault = () => "before";
     const input = { ...aRun(), requestId: "claim-1" };
     const refused = new Set<string>();
-    for (let i = 0; i < 3; i += 1) {
-      refused.add(await refusedInTime(clock, () => store(ack).startOrResume(input)));
-    }
+    for (let i = 0; i < 3; i += 1) refused.add(await refusalOf(() => store(ack).startOrResume(input)));
     expect([...refused]).toEqual(["store_unavailable"]);
     expect(await hasStorage(input.runId)).toBe(false);
     expect(await recordedRun(input.runId)).toBeNull();
@@ -128,10 +122,10 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
   });
 
   it("that its caller has given up, though D1 took it, is watched: its lapse is noted", async () => {
-    faults.times = { gatherMs: 20, recordDeadlineMs: RECORD_DEADLINE_MS };
+    faults.times = { gatherMs: 20, recordDeadlineMs: 100 };
     db.fault = () => "after";
     const input = { ...aRun(), leaseMs: 500 };
-    expect(await refusedInTime(clock, () => store(ack).startOrResume(input))).toBe("store_unavailable");
+    expect(await refusalOf(() => store(ack).startOrResume(input))).toBe("store_unavailable");
     expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
     db.fault = () => "none";
     await expect.poll(async () => (await recordedRun(input.runId))?.["lease_expires_at"]).toBeNull();
