@@ -23,7 +23,8 @@ type NodeOf<Name> = Name &
       }
     /**
      * "fails": whenever it is run. "flaky": the first time that it is run, and is not attempted again unless the run is.
-     * "fragile": if a worker dies in it, and then for good.
+     * "fragile": if a worker dies in it, or it is dropped from a race whose outcome is then not gone on from, and then for
+     * good.
      */
     | { readonly kind: "fails" | "flaky" | "fragile" }
     | { readonly kind: "sleep"; readonly ms: number }
@@ -79,7 +80,7 @@ export function mayThrow(nodes: readonly Node[], message: string): boolean {
       case "flaky":
         return message === `${node.kind} ${node.id}`;
       case "fragile":
-        return message.includes("was interrupted");
+        return message.includes("was interrupted") || message === "another branch of ctx.race came first";
       case "all":
         return node.branches.some((branch) => mayThrow(branch, message));
       case "race":
