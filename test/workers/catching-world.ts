@@ -15,10 +15,15 @@ import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
 class CatchingDatabase extends GatedDatabase {
   mode: "open" | "fails" | "catches" | "down" = "open";
   readonly #caught: D1PreparedStatementLike[][] = [];
+  #failed = 0;
   readonly #queries = new WeakMap<object, string>();
 
   get caught(): number {
     return this.#caught.length;
+  }
+
+  get failed(): number {
+    return this.#failed;
   }
 
   override prepare(query: string): D1PreparedStatementLike {
@@ -28,7 +33,10 @@ class CatchingDatabase extends GatedDatabase {
   override async batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
     const isWrite = statements.some((one) => /^\s*(INSERT|UPDATE|DELETE)/.test(this.#queries.get(one) ?? ""));
     if (this.mode === "open" || (!isWrite && this.mode !== "down")) return super.batch(statements);
-    if (this.mode !== "catches") throw new Error("D1_ERROR: Network connection lost.");
+    if (this.mode !== "catches") {
+      this.#failed += 1;
+      throw new Error("D1_ERROR: Network connection lost.");
+    }
     this.#caught.push(statements);
     await systemClock.sleep(3_600_000);
     throw new Error("nobody waits for this");
@@ -69,7 +77,7 @@ export function useCatchingWorld(): void {
 export async function caught(runId: string, change: () => Promise<unknown>): Promise<void> {
   db.mode = "catches";
   const before = db.caught;
-  const answer = refusedInTime(clock, change);
+  const answer = refusedInTime({ clock, failures: () => db.failed }, change);
   await expect.poll(() => db.caught).toBeGreaterThan(before);
   // What the caller sends again meanwhile finds D1 out of reach.
   db.mode = "down";

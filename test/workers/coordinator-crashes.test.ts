@@ -25,6 +25,7 @@ beforeEach(() => {
   faults.wrap = () => own;
 });
 afterEach(resetFaults);
+const failing = () => ({ clock, failures: () => db.faults });
 const writesFail = () => {
   db.fault = ({ writes }) => (writes ? "before" : "none");
 };
@@ -65,9 +66,9 @@ it("watermark: ack record acknowledges nothing that D1 lacks", async () => {
   const { runId, fence } = await sleeping();
   writesFail();
   const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "paid", requestId: newRequestId() };
-  expect(await refusedInTime(clock, () => store().completeStep(complete))).toBe("store_unavailable");
+  expect(await refusedInTime(failing(), () => store().completeStep(complete))).toBe("store_unavailable");
   await abortAllDurableObjects();
-  expect(await refusedInTime(clock, () => store().completeStep(complete))).toBe("store_unavailable");
+  expect(await refusedInTime(failing(), () => store().completeStep(complete))).toBe("store_unavailable");
 });
 
 it("the storage is not deleted while D1 lacks a step", async () => {

@@ -59,12 +59,16 @@ it("begin of a step that D1 lacks is not answered completed under ack: record", 
   faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
   const { runId, fence } = await claim();
   await store().beginStep(aStep(runId, 0, { fence }));
+  let failures = 0;
   db.before = async (queries) => {
-    if (queries.some((q) => /^\s*INSERT/.test(q))) throw new Error("D1_ERROR: Network connection lost.");
+    if (!queries.some((q) => /^\s*INSERT/.test(q))) return;
+    failures += 1;
+    throw new Error("D1_ERROR: Network connection lost.");
   };
+  const failing = { clock, failures: () => failures };
   const completion = { runId, stepIndex: 0, fence, attempt: 1, result: "paid" };
-  expect(await refusedInTime(clock, () => store().completeStep(completion))).toBe("store_unavailable");
-  const begin = await refusedInTime(clock, () => store().beginStep(aStep(runId, 0, { fence })));
+  expect(await refusedInTime(failing, () => store().completeStep(completion))).toBe("store_unavailable");
+  const begin = await refusedInTime(failing, () => store().beginStep(aStep(runId, 0, { fence })));
   expect(begin).toBe("store_unavailable");
 });
 

@@ -7,7 +7,7 @@ import type { WireMessage } from "../../src/stores/coordinated/wire.ts";
 import { TestClock } from "../../src/testing/clock.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedStep, store, stubOf, withSteps } from "./coordinator-world.ts";
-import { wipe } from "./disasters.ts";
+import { drained, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { GatedDatabase } from "./gated-database.ts";
 import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
@@ -80,15 +80,23 @@ describe("a fork that is cut short", () => {
       await store("coordinator").beginStep(aStep(runId, stepIndex, { fence }));
       await store("coordinator").completeStep({ runId, stepIndex, fence, result: text });
     }
+    await drained(runId);
+    const writes = (queries: string[], table: string) =>
+      queries.some((query) => query.includes(`INSERT INTO ${table}`));
+    let isKnown = false;
+    let failures = 0;
     gated.before = async (queries) => {
-      const writes = (table: string) => queries.some((query) => query.includes(`INSERT INTO ${table}`));
       // Of the seal's batches, the one with the run's row arrives, if steps are all that is missing.
-      if (writes("durable_steps") && !writes("durable_runs"))
-        throw new Error("D1_ERROR: Network connection lost.");
+      if (!writes(queries, "durable_steps") || writes(queries, "durable_runs")) return;
+      if (isKnown) failures += 1;
+      throw new Error("D1_ERROR: Network connection lost.");
+    };
+    gated.after = async (queries) => {
+      if (writes(queries, "durable_runs")) isKnown = true;
     };
     const newId = newRunId();
     const fork = () => store().forkRun(runId, newId, { throughStep: 19 });
-    expect(await refusedInTime(clock, fork)).toBe("store_unavailable");
+    expect(await refusedInTime({ clock, failures: () => failures }, fork)).toBe("store_unavailable");
     await wipe(newId);
     expect(await refusalOf(() => claimOf(newId))).toBe("lease_held");
     gated.before = async () => {};

@@ -26,6 +26,7 @@ beforeEach(() => {
   faults.wrap = () => own;
 });
 afterEach(resetFaults);
+const failing = () => ({ clock, failures: () => db.faults });
 
 /** A run of worker-2, in whose step 0 worker-1 has died. */
 async function takenOver(): Promise<{ runId: string; fence: number }> {
@@ -240,8 +241,8 @@ describe.each(Object.entries(CASES))(
       faults.times = { recordDeadlineMs: RECORD_DEADLINE_MS };
       const { runId, call } = await prepare();
       db.fault = ({ writes }) => (writes ? "before" : "none");
-      expect(await refusedInTime(clock, call)).toBe("store_unavailable");
-      expect(await refusedInTime(clock, call)).toBe("store_unavailable");
+      expect(await refusedInTime(failing(), call)).toBe("store_unavailable");
+      expect(await refusedInTime(failing(), call)).toBe("store_unavailable");
       db.fault = () => "none";
       const answer = await call();
       await wipe(runId);

@@ -25,6 +25,7 @@ beforeEach(() => {
   faults.wrap = () => own;
 });
 afterEach(resetFaults);
+const failing = () => ({ clock, failures: () => db.faults });
 
 const one = () => store("coordinator");
 const from = (fromStep: number) => ({ fromStep, dropLater: true, requestId: newRequestId() }) as const;
@@ -121,7 +122,9 @@ describe("a restart while D1 is down", () => {
     const options = from(2);
     down();
     for (let i = 0; i < 3; i += 1) {
-      expect(await refusedInTime(clock, () => store().restartRun(runId, options))).toBe("store_unavailable");
+      expect(await refusedInTime(failing(), () => store().restartRun(runId, options))).toBe(
+        "store_unavailable",
+      );
     }
     // The old worker is fenced all the same.
     expect(await refusalOf(() => store().beginStep(aStep(runId, 5, { fence })))).toBe("lease_lost");
