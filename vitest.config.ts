@@ -45,7 +45,10 @@ export default defineConfig({
             verbose: false,
             wrangler: { configPath: "./test/workers/wrangler.toml" },
             miniflare: {
-              bindings: { TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+              bindings: {
+                TEST_MIGRATIONS: await readD1Migrations("./migrations"),
+                TEST_D1_LATE_MS: Number(process.env["TEST_D1_LATE_MS"] ?? 0),
+              },
               serviceBindings: bindingsToSecondWorkers,
               durableObjects: objectsOfSecondWorkers,
               workers: await secondWorkers(),

@@ -132,6 +132,7 @@ export class CoordinatedRun implements CoordinatorReads {
       sendingSince: () => this.#recorder.sendingSince,
       failures: () => this.#failures(),
       flush: () => this.#flushUnasked(),
+      mustLook: () => this.#readiness.mustLook,
       arm: () => this.#arm(),
     });
     this.#readiness = new Readiness({
@@ -437,14 +438,8 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** A claim that D1 has taken after all, though its caller has given up, is read from there: somebody has to note its lapse. */
-  async #flushUnasked(): Promise<void> {
-    const { isAssumed } = this.#cache;
-    try {
-      await this.#recording.flush();
-    } catch (error) {
-      if (!isAssumed || !(error instanceof StaleSliceError)) throw error;
-      await this.#readyToRead();
-    }
+  #flushUnasked(): Promise<void> {
+    return this.#readiness.mustLook ? this.#readyToRead() : this.#recording.flush();
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */

@@ -18,6 +18,8 @@ export interface GatheringInput {
   /** Flushes that failed since one succeeded. Then the alarm tries again. */
   readonly failures: () => number;
   readonly flush: () => Promise<void>;
+  /** Whether D1 has refused a claim that was assumed, and has not been read since. */
+  readonly mustLook: () => boolean;
   /** Sets the alarm to what is due next. */
   readonly arm: () => void;
 }
@@ -68,19 +70,20 @@ export class Gathering {
   }
 
   #hasWork(): boolean {
-    const { cache, failures } = this.#input;
+    const { cache, failures, mustLook } = this.#input;
     if (cache.needsNoStorage) return false;
-    const mayAsk = cache.isAssumed && this.#asked < MAX_ASKED;
+    const mayAsk = (cache.isAssumed || mustLook()) && this.#asked < MAX_ASKED;
     return cache.hasUnsaved || mayAsk || (cache.isDirty && failures() === 0);
   }
 
   /**
-   * A claim that is assumed has no alarm: if its caller gives up, nobody else finds out whether D1 has taken it. Not for
-   * ever, for an object that looks is awake.
+   * A claim that is assumed has no alarm: if its caller gives up, nobody else finds out whether D1 has taken it, or what
+   * D1 has instead. Not for ever, for an object that looks is awake.
    */
   #asksAgain(): boolean {
-    const { cache, clock, failures } = this.#input;
-    if (!cache.isAssumed || failures() === 0 || clock.now() < this.#askAgainAt) return false;
+    const { cache, clock, failures, mustLook } = this.#input;
+    const isUnanswered = mustLook() || (cache.isAssumed && failures() > 0);
+    if (!isUnanswered || clock.now() < this.#askAgainAt) return false;
     this.#asked += 1;
     this.#askAgainAt = clock.now() + retryInMs(this.#asked);
     return this.#asked <= MAX_ASKED;

@@ -57,6 +57,11 @@ export class Readiness {
     return !this.#loaded && this.#loading === undefined && !this.#mustLook && this.#input.cache.isUntouched;
   }
 
+  /** Whether D1 has refused what was assumed, and has not been read since. */
+  get mustLook(): boolean {
+    return this.#mustLook;
+  }
+
   /** The cache holds a claim that is assumed. */
   assumed(): void {
     this.#loaded = true;

@@ -2,23 +2,30 @@
  * Claims that are made as if D1 held nothing of the run (0030): one call of D1 both looks and records, and where it
  * finds something, the claim is decided again over that.
  */
-import { runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/contract/clock.ts";
 import { runDurable } from "../../src/runner/run-durable.ts";
 import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.ts";
+import type { AckPolicy } from "../../src/stores/coordinated/wire.ts";
 import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
+import { TestClock } from "../../src/testing/clock.ts";
+import type { DatabaseFault } from "../../src/testing/faulty-database.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
-import { abort } from "./disasters.ts";
+import { d1 } from "./d1.ts";
+import { abort, drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { RECORD_DEADLINE_MS, refusedInTime, timeFlies } from "./passing-time.ts";
 import { StandingClock } from "./standing-clock.ts";
 
+let clock: TestClock;
 let db: FaultyDatabase;
 beforeEach(() => {
-  db = new FaultyDatabase(env.DB, systemClock);
+  clock = new TestClock();
+  db = new FaultyDatabase(d1, clock);
+  faults.clock = clock;
   faults.times = { gatherMs: 20 };
   const own = db;
   faults.wrap = () => own;
@@ -28,8 +35,12 @@ afterEach(resetFaults);
 const elsewhere = (): D1DurableRunStore => new D1DurableRunStore(env.DB);
 
 /** What is not asked again by itself. */
-const inOneAttempt = (): CoordinatedDurableRunStore =>
-  new CoordinatedDurableRunStore(env.RUNS, { ack: "coordinator", retry: { attempts: 1 } });
+const inOneAttempt = (ack: AckPolicy = "coordinator"): CoordinatedDurableRunStore =>
+  new CoordinatedDurableRunStore(env.RUNS, { ack, retry: { attempts: 1 } });
+
+/** What a call is refused with, by a clock that goes far faster once D1 fails. */
+const refusal = (call: () => Promise<unknown>): Promise<string> =>
+  refusedInTime({ clock, failures: () => db.faults }, call);
 
 async function hasStorage(runId: string): Promise<boolean> {
   return runInDurableObject(
@@ -94,11 +105,11 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
   });
 
   it("that D1 does not take is told so, leaves nothing behind, and holds when it is made again", async () => {
-    faults.times = { gatherMs: 20, recordDeadlineMs: 200 };
+    faults.times = { gatherMs: 20, recordDeadlineMs: RECORD_DEADLINE_MS };
     db.fault = () => "before";
     const input = { ...aRun(), requestId: "claim-1" };
     const refused = new Set<string>();
-    for (let i = 0; i < 3; i += 1) refused.add(await refusalOf(() => store(ack).startOrResume(input)));
+    for (let i = 0; i < 3; i += 1) refused.add(await refusal(() => store(ack).startOrResume(input)));
     expect([...refused]).toEqual(["store_unavailable"]);
     expect(await hasStorage(input.runId)).toBe(false);
     expect(await recordedRun(input.runId)).toBeNull();
@@ -121,24 +132,41 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
     expect(alarm).not.toBeNull();
   });
 
-  it("that its caller has given up, though D1 took it, is watched: its lapse is noted", async () => {
-    faults.times = { gatherMs: 20, recordDeadlineMs: 100 };
-    db.fault = () => "after";
-    const input = { ...aRun(), leaseMs: 500 };
-    expect(await refusalOf(() => store(ack).startOrResume(input))).toBe("store_unavailable");
-    expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
-    db.fault = () => "none";
-    await expect.poll(async () => (await recordedRun(input.runId))?.["lease_expires_at"]).toBeNull();
-  });
+  it.each<[string, DatabaseFault]>([
+    ["does not answer its next call", "before"],
+    ["refuses it the next time, and then does not say what it has", "none"],
+  ])(
+    "that its caller has given up, as D1 took it and %s, is watched: its lapse is noted",
+    async (_what, second) => {
+      faults.times = { gatherMs: 20, recordDeadlineMs: RECORD_DEADLINE_MS };
+      const befalls: DatabaseFault[] = ["after", second];
+      db.fault = () => befalls.shift() ?? "before";
+      const input = { ...aRun(), leaseMs: 500 };
+      expect(await refusal(() => inOneAttempt(ack).startOrResume(input))).toBe("store_unavailable");
+      expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
+      db.fault = () => "none";
+      timeFlies(clock);
+      const expiry = async () => {
+        // An alarm that is set goes off by real time.
+        await runDurableObjectAlarm(stubOf(input.runId));
+        return (await recordedRun(input.runId))?.["lease_expires_at"];
+      };
+      await expect.poll(expiry).toBeNull();
+    },
+  );
 
   it("that was recorded late is late no more once something is recorded in time", async () => {
-    const from = Date.now();
-    db.fault = () => (Date.now() - from < 1_200 ? "before" : "none");
+    const from = clock.now();
+    let taken = 0;
+    // Nothing comes after the claim until its lag was read.
+    db.fault = () => (clock.now() - from < 1_200 || taken++ > 0 ? "before" : "none");
     const { runId, fence } = await claim(ack);
     expect(Number((await recordedRun(runId))?.["lag_ms"])).toBeGreaterThan(1_000);
+    db.fault = () => "none";
     for (const stepIndex of [0, 1]) {
       await store(ack).beginStep(aStep(runId, stepIndex, { fence }));
       await store(ack).completeStep({ runId, stepIndex, fence, result: 1 });
+      await drained(runId);
     }
     await expect.poll(() => recordedRun(runId)).toMatchObject({ lag_ms: 0 });
   });

@@ -11,6 +11,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, recordedRun, recordedStep, saved, store, stubOf, wait, woken } from "./coordinator-world.ts";
+import { d1 } from "./d1.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { RECORD_DEADLINE_MS, refusedInTime } from "./passing-time.ts";
@@ -19,7 +20,7 @@ let clock: TestClock;
 let db: FaultyDatabase;
 beforeEach(() => {
   clock = new TestClock();
-  db = new FaultyDatabase(env.DB, clock);
+  db = new FaultyDatabase(d1, clock);
   faults.clock = clock;
   const own = db;
   faults.wrap = () => own;

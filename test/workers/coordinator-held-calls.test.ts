@@ -9,14 +9,16 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, refusalOf } from "../../src/testing/harness.ts";
 import { claim, saved, store, stubOf, woken } from "./coordinator-world.ts";
+import { d1 } from "./d1.ts";
 import { evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { whileTimeFlies } from "./passing-time.ts";
 
 let clock: TestClock;
 let db: FaultyDatabase;
 beforeEach(() => {
   clock = new TestClock();
-  db = new FaultyDatabase(env.DB, clock);
+  db = new FaultyDatabase(d1, clock);
   faults.clock = clock;
   const own = db;
   faults.wrap = () => own;
@@ -59,16 +61,6 @@ async function holdBoth(runId: string, fence: number) {
   return { calls, event, lease };
 }
 
-/** Settles like `work`, while the clock runs fast. */
-async function whileTimeFlies<T>(work: Promise<T>): Promise<T> {
-  const timer = setInterval(() => clock.advance(1_000), 4);
-  try {
-    return await work;
-  } finally {
-    clearInterval(timer);
-  }
-}
-
 describe("a held call", () => {
   it.each<[string, (runId: string) => Promise<void>]>([
     ["reset", () => abortAllDurableObjects()],
@@ -102,8 +94,8 @@ describe("a held call", () => {
     const { calls, event, lease } = await holdBoth(runId, fence);
     await abortAllDurableObjects();
     await expect.poll(() => calls.made).toBe(4);
-    expect(await whileTimeFlies(event)).toBeUndefined();
-    expect(await whileTimeFlies(lease)).toEqual({ held: true });
+    expect(await whileTimeFlies(clock, event)).toBeUndefined();
+    expect(await whileTimeFlies(clock, lease)).toEqual({ held: true });
   });
 });
 
@@ -143,14 +135,14 @@ describe("a held call of a run whose storage is removed once it is over", () => 
 
   it("ends at its time", async () => {
     const { runId, event } = await removed();
-    expect(await whileTimeFlies(event)).toBeUndefined();
+    expect(await whileTimeFlies(clock, event)).toBeUndefined();
     expect(await store().loadRun(runId)).toMatchObject({ status: "completed", result: 1 });
   });
 
   it("is told when D1 is down at its time, rather than that there is nothing", async () => {
     const { event } = await removed();
     db.fault = () => "before";
-    expect(await refusalOf(() => whileTimeFlies(event))).toBe("store_unavailable");
+    expect(await refusalOf(() => whileTimeFlies(clock, event))).toBe("store_unavailable");
   });
 });
 

@@ -13,6 +13,7 @@ import { drained, evict } from "./disasters.ts";
 import { faults } from "./faults.ts";
 import { gate } from "./gated-database.ts";
 import { clock, db, useGatedWorld } from "./gated-world.ts";
+import { whileTimeFlies } from "./passing-time.ts";
 
 useGatedWorld();
 
@@ -198,9 +199,8 @@ it("under ack: record a caller is told so after recordDeadlineMs, though the cal
     if (queries.some((q) => /INSERT INTO/.test(q))) await held.pass();
   };
   const complete = { runId, stepIndex: 0, fence, attempt: 1, result: 1 };
-  const timer = setInterval(() => clock.advance(100), 4);
-  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
-  clearInterval(timer);
+  const refusal = refusalOf(() => store().completeStep(complete));
+  expect(await whileTimeFlies(clock, refusal, 100)).toBe("store_unavailable");
   expect(held.reached).toBe(1);
   held.open = true;
   expect(await refusalOf(() => store().completeStep(complete))).toBe("accepted");
@@ -214,9 +214,8 @@ it("under ack: record a caller is told so after recordDeadlineMs, though each of
     if (queries.some((q) => /INSERT INTO/.test(q))) await clock.sleep(9_000);
   };
   const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "x".repeat(15_000_000) };
-  const timer = setInterval(() => clock.advance(100), 4);
-  expect(await refusalOf(() => store().completeStep(complete))).toBe("store_unavailable");
-  clearInterval(timer);
+  const refusal = refusalOf(() => store().completeStep(complete));
+  expect(await whileTimeFlies(clock, refusal, 100)).toBe("store_unavailable");
   clock.advance(600_000);
 });
 

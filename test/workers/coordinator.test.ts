@@ -10,6 +10,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
 import { armed, claim, recordedRun, recordedStep, saved, store, woken } from "./coordinator-world.ts";
+import { d1 } from "./d1.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 
@@ -18,7 +19,7 @@ let db: FaultyDatabase;
 
 beforeEach(() => {
   clock = new TestClock();
-  db = new FaultyDatabase(env.DB, clock);
+  db = new FaultyDatabase(d1, clock);
   faults.clock = clock;
   const own = db;
   faults.wrap = () => own;

@@ -11,8 +11,10 @@ import type { BatchInfo, DatabaseFault } from "../../src/testing/faulty-database
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { MANIFEST } from "../../src/testing/harness.ts";
 import { armed, woken } from "./coordinator-world.ts";
+import { d1 } from "./d1.ts";
 import { drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
+import { timeFlies } from "./passing-time.ts";
 
 const STEPS = 4;
 
@@ -46,12 +48,12 @@ describe.each(Object.entries(homes))("over %s", (_name, makeHome) => {
     hurry = false,
   ): Promise<FaultyDatabase> {
     const clock = new TestClock();
-    const db = new FaultyDatabase(env.DB, clock);
+    const db = new FaultyDatabase(d1, clock);
     db.fault = fault;
     const home = makeHome(db, clock);
     const runId = newRunId();
     const ran: number[] = [];
-    const stopTime = hurry ? letTimePass(clock) : () => {};
+    const stopTime = hurry ? timeFlies(clock, 400) : () => {};
     try {
       const { result, record } = await runDurable({
         runId,
@@ -118,7 +120,7 @@ describe.each(Object.entries(homes))("over %s", (_name, makeHome) => {
 
   it("late duplicates of every old batch, in either order, change nothing", async () => {
     const clock = new TestClock();
-    const db = new FaultyDatabase(env.DB, clock);
+    const db = new FaultyDatabase(d1, clock);
     const home = makeHome(db, clock);
     const runId = newRunId();
     const store = home.open();
@@ -157,7 +159,7 @@ describe("with D1 down after the claim", () => {
 
   it("ack: coordinator goes on, shows its lag, and D1 catches up when it is back", async () => {
     const clock = new TestClock();
-    const db = new FaultyDatabase(env.DB, clock);
+    const db = new FaultyDatabase(d1, clock);
     const home = coordinated("coordinator", db, clock);
     const runId = newRunId();
     let claimedAndRecorded = false;
@@ -187,14 +189,14 @@ describe("with D1 down after the claim", () => {
 
   it("ack: record refuses with a retryable error after the deadline, and the same call succeeds later", async () => {
     const clock = new TestClock();
-    const db = new FaultyDatabase(env.DB, clock);
+    const db = new FaultyDatabase(d1, clock);
     const store = coordinated("record", db, clock).open();
     const runId = newRunId();
     const { fence = 0 } = await store.startOrResume({ runId, workerId: "w", manifest: MANIFEST });
     await store.beginStep({ runId, stepIndex: 0, intent: "only", kind: "logic", inputHash: "", fence });
     db.fault = ({ writes }) => (writes ? "before" : "none");
     const complete = { runId, stepIndex: 0, fence, attempt: 1, result: "paid for", requestId: newRunId() };
-    const stopTime = letTimePass(clock);
+    const stopTime = timeFlies(clock, 400);
     const error: unknown = await store.completeStep(complete).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "store_unavailable", retryable: true });
     expect((await rows(runId)).steps.filter((step) => step["status"] === "completed")).toEqual([]);
@@ -210,12 +212,6 @@ describe("with D1 down after the claim", () => {
     expect((await rows(runId)).steps).toMatchObject([{ status: "completed", result: '"paid for"' }]);
   });
 });
-
-/** Hurries the clock, so that backoffs, deadlines and stalls take no real time. */
-function letTimePass(clock: TestClock): () => void {
-  const timer = setInterval(() => clock.advance(200), 2);
-  return () => clearInterval(timer);
-}
 
 /** Numbers from 0 to 1, the same for each seed. "mulberry32", Tommy Ettinger. */
 function seededRandom(seed: number): () => number {

@@ -17,6 +17,7 @@ declare namespace Cloudflare {
     RUNS_COUNTED: object;
     SHARED_STORE: Service<typeof import("./rpc-runs.ts").SharedStore>;
     RUNS_WORLD: Service<typeof import("./rpc-runs.ts").World>;
+    TEST_D1_LATE_MS: number;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }
   interface GlobalProps {

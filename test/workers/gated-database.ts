@@ -1,7 +1,7 @@
 /** A database whose batches a test can hold, before they are sent or after they were answered. */
-import { env } from "cloudflare:workers";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { D1DatabaseLike, D1PreparedStatementLike } from "../../src/stores/d1/database.ts";
+import { asBatchOf, d1 } from "./d1.ts";
 
 /** A database whose batches can be held before they are sent, or after they were answered, by their queries. */
 export class GatedDatabase implements D1DatabaseLike {
@@ -13,7 +13,7 @@ export class GatedDatabase implements D1DatabaseLike {
   readonly sent: D1PreparedStatementLike[][] = [];
   readonly #underWay = new Set<Promise<unknown>>();
   prepare(query: string): D1PreparedStatementLike {
-    return this.#note(env.DB.prepare(query) as unknown as D1PreparedStatementLike, query);
+    return asBatchOf(this, d1.prepare(query), (one) => void this.#text.set(one, query));
   }
   batch(statements: D1PreparedStatementLike[]): Promise<unknown[]> {
     const answer = this.#send(statements);
@@ -22,7 +22,7 @@ export class GatedDatabase implements D1DatabaseLike {
   }
   /** Sends batches again, as a network might deliver duplicates late; a guard may refuse one. */
   async replay(batches: readonly D1PreparedStatementLike[][]): Promise<void> {
-    for (const statements of batches) await env.DB.batch(statements as never).catch(() => {});
+    for (const statements of batches) await d1.batch(statements).catch(() => {});
   }
   /** Resolves when every batch has settled. */
   async settled(): Promise<void> {
@@ -32,20 +32,10 @@ export class GatedDatabase implements D1DatabaseLike {
     const queries = statements.map((one) => this.#text.get(one) ?? "?");
     this.log.push(queries);
     await this.before(queries);
-    const answer = await env.DB.batch(statements as never);
+    const answer = await d1.batch(statements);
     this.sent.push(statements);
     await this.after(queries);
     return answer;
-  }
-  #note(one: D1PreparedStatementLike, query: string): D1PreparedStatementLike {
-    this.#text.set(one, query);
-    const bind = one.bind.bind(one);
-    one.bind = (...values) => this.#note(bind(...values), query);
-    // A statement that is run by itself is a batch of one.
-    const alone = async <T>(): Promise<T> => (await this.batch([one]))[0] as T;
-    one.run = alone;
-    one.all = alone;
-    return one;
   }
 }
 /** Objects poll it: a promise of another request's context would not wake them. */

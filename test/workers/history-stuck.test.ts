@@ -8,6 +8,7 @@ import { D1DurableRunStore } from "../../src/stores/d1/store.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep } from "../../src/testing/harness.ts";
 import { claim, recordedRun, saved, store, stubOf, woken } from "./coordinator-world.ts";
+import { d1 } from "./d1.ts";
 import { drained, evict, wipe } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
 import { gate, GatedDatabase } from "./gated-database.ts";
@@ -122,7 +123,7 @@ describe("while D1 cannot be written", () => {
   let db: FaultyDatabase;
   beforeEach(() => {
     coordinatorClock = new SetClock(AT);
-    db = new FaultyDatabase(env.DB, coordinatorClock);
+    db = new FaultyDatabase(d1, coordinatorClock);
     faults.clock = coordinatorClock;
     const own = db;
     faults.wrap = () => own;

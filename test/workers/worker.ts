@@ -10,6 +10,7 @@ import { CoordinatedDurableRunStore } from "../../src/stores/coordinated/store.t
 import type { D1DatabaseLike } from "../../src/stores/d1/database.ts";
 import { DurableRunWorkflow } from "../../src/workflows/run-workflow.ts";
 import type { RegisteredTask, TaskRegistry } from "../../src/workflows/tasks.ts";
+import { d1 } from "./d1.ts";
 import type { Faults } from "./faults.ts";
 import { faultsOf } from "./faults.ts";
 
@@ -19,7 +20,7 @@ export class RunCoordinator extends RealCoordinator {
   constructor(ctx: DurableObjectState, env: RunCoordinatorEnv) {
     const faults = faultsOf(ctx.id.name ?? "");
     const { recorders, recorderShards, times } = faults;
-    super(ctx, env, { ...faulty(faults, env.DB), recorders, recorderShards, ...times });
+    super(ctx, env, { ...faulty(faults), recorders, recorderShards, ...times });
   }
 }
 
@@ -27,19 +28,19 @@ export class RunRecorder extends RealRecorder {
   constructor(ctx: DurableObjectState, env: RunRecorderEnv) {
     const faults = faultsOf(ctx.id.name ?? "");
     const { d1DeadlineMs = 10_000 } = faults.times;
-    super(ctx, env, { ...faulty(faults, env.DB), d1DeadlineMs });
+    super(ctx, env, { ...faulty(faults), d1DeadlineMs });
   }
 }
 
 /** A test may replace its clock and its wrapper at any time. */
-function faulty(faults: Pick<Faults, "clock" | "wrap">, db: D1DatabaseLike) {
+function faulty(faults: Pick<Faults, "clock" | "wrap">) {
   const clock: Clock = {
     now: () => faults.clock.now(),
     sleep: (ms, signal) => faults.clock.sleep(ms, signal),
   };
   const database: D1DatabaseLike = {
-    prepare: (query) => faults.wrap(db).prepare(query),
-    batch: (statements) => faults.wrap(db).batch(statements),
+    prepare: (query) => faults.wrap(d1).prepare(query),
+    batch: (statements) => faults.wrap(d1).batch(statements),
   };
   return { clock, database };
 }
