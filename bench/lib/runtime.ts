@@ -1,6 +1,6 @@
 /**
  * workerd as it is measured: raw, through Miniflare, with storage on disk in a temporary folder, and the Worker bundled
- * as a deployment would be. No test pool, which adds about 2 ms to each call of an object.
+ * as a deployment would be (wrangler.toml). No test pool, which adds about 2 ms to each call of an object.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
