@@ -151,7 +151,7 @@ export class CoordinatedRun implements CoordinatorReads {
       readiness: this.#readiness,
       clock: deadlines,
       recordDeadlineMs: times.recordDeadlineMs,
-      onFlushed: () => this.#gathering.start(),
+      onAnswered: () => this.#gathering.start(),
       arm: () => this.#arm(),
     });
   }
@@ -438,8 +438,13 @@ export class CoordinatedRun implements CoordinatorReads {
   }
 
   /** A claim that D1 has taken after all, though its caller has given up, is read from there: somebody has to note its lapse. */
-  #flushUnasked(): Promise<void> {
-    return this.#readiness.mustLook ? this.#readyToRead() : this.#recording.flush();
+  async #flushUnasked(): Promise<void> {
+    try {
+      if (!this.#readiness.mustLook) return await this.#recording.flush();
+    } catch (error) {
+      if (!this.#readiness.mustLook) throw error;
+    }
+    await this.#readyToRead();
   }
 
   /** Notes when a lease has lapsed, here and in D1: heartbeats are not recorded, so history could not know. */

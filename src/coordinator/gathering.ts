@@ -46,9 +46,9 @@ export class Gathering {
    */
   start(): void {
     if (this.#isOn) return;
+    this.#asked = 0;
     if (!this.#hasWork()) return this.#input.arm();
     this.#isOn = true;
-    this.#asked = 0;
     this.#onSince = this.#input.clock.now();
     // What could not be saved is tried again by the alarm.
     this.#lookAgain().catch(() => {});

@@ -17,7 +17,8 @@ export interface RecordingInput {
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly recordDeadlineMs: number;
-  readonly onFlushed: () => void;
+  /** After a flush, or D1's refusal of a claim that was assumed: what is left is to be seen to. */
+  readonly onAnswered: () => void;
   /** After a flush that failed. */
   readonly arm: () => void;
 }
@@ -73,7 +74,7 @@ export class Recording {
         ({ incarnation } = cache);
       }
       await recorder.flush();
-      this.#input.onFlushed();
+      this.#input.onAnswered();
     } catch (error) {
       this.#input.arm();
       // Many may wait for one flush; the first to hear of its guard empties the cache.
@@ -81,6 +82,7 @@ export class Recording {
       if (!guarded || cache.epoch !== epoch) throw error;
       if (cache.isAssumed) {
         readiness.giveUpAssumption();
+        this.#input.onAnswered();
         throw error;
       }
       // What was sent under an earlier number was refused by the look since.

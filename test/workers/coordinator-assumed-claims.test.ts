@@ -13,7 +13,7 @@ import { TestClock } from "../../src/testing/clock.ts";
 import type { DatabaseFault } from "../../src/testing/faulty-database.ts";
 import { FaultyDatabase } from "../../src/testing/faulty-database.ts";
 import { aRun, aStep, MANIFEST, refusalOf } from "../../src/testing/harness.ts";
-import { claim, recordedRun, recordedStep, store, stubOf } from "./coordinator-world.ts";
+import { claim, recordedRun, recordedStep, store, stubOf, wait } from "./coordinator-world.ts";
 import { d1 } from "./d1.ts";
 import { abort, drained } from "./disasters.ts";
 import { faults, resetFaults } from "./faults.ts";
@@ -41,6 +41,18 @@ const inOneAttempt = (ack: AckPolicy = "coordinator"): CoordinatedDurableRunStor
 /** What a call is refused with, by a clock that goes far faster once D1 fails. */
 const refusal = (call: () => Promise<unknown>): Promise<string> =>
   refusedInTime({ clock, failures: () => db.faults }, call);
+
+/** When the lease expires, as D1 has it. An alarm that is set goes off now: else it would by real time. */
+async function expiryOf(runId: string): Promise<unknown> {
+  await runDurableObjectAlarm(stubOf(runId));
+  return (await recordedRun(runId))?.["lease_expires_at"];
+}
+
+/** Resolves once so much time has passed by the clock. */
+async function passed(moving: TestClock, ms: number): Promise<void> {
+  const due = moving.now() + ms;
+  while (moving.now() < due) await wait(4);
+}
 
 async function hasStorage(runId: string): Promise<boolean> {
   return runInDurableObject(
@@ -146,14 +158,29 @@ describe.each(["record", "coordinator"] as const)("a claim of a run that is new,
       expect(await recordedRun(input.runId)).toMatchObject({ status: "running" });
       db.fault = () => "none";
       timeFlies(clock);
-      const expiry = async () => {
-        // An alarm that is set goes off by real time.
-        await runDurableObjectAlarm(stubOf(input.runId));
-        return (await recordedRun(input.runId))?.["lease_expires_at"];
-      };
-      await expect.poll(expiry).toBeNull();
+      await expect.poll(() => expiryOf(input.runId)).toBeNull();
     },
   );
+
+  it("is watched again once D1 has refused it, though D1 was long asked in vain, and then does not say what it has", async () => {
+    faults.times = { gatherMs: 20, recordDeadlineMs: RECORD_DEADLINE_MS };
+    const befalls: DatabaseFault[] = ["after"];
+    db.fault = () => befalls.shift() ?? "before";
+    const input = { ...aRun(), leaseMs: 500 };
+    expect(await refusal(() => inOneAttempt(ack).startOrResume(input))).toBe("store_unavailable");
+    timeFlies(clock);
+    const asked = async () => {
+      const before = db.batches;
+      await passed(clock, 70_000);
+      return db.batches - before;
+    };
+    await expect.poll(asked).toBe(0);
+    befalls.push("none");
+    expect(await refusalOf(() => inOneAttempt(ack).loadRun(input.runId))).toBe("store_unavailable");
+    expect(befalls).toEqual([]);
+    db.fault = () => "none";
+    await expect.poll(() => expiryOf(input.runId)).toBeNull();
+  });
 
   it("that was recorded late is late no more once something is recorded in time", async () => {
     const from = clock.now();
