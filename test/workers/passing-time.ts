@@ -11,9 +11,9 @@ interface Movable {
 }
 
 /** Every 4 ms, the clock moves on by `stepMs`, unless D1 is at work; until the test is over, or somebody stops it. */
-export function timeFlies(clock: Movable, stepMs = 500): () => void {
+export function timeFlies(clock: Movable, stepMs = 500, mayPass: () => boolean = () => true): () => void {
   const flying = setInterval(() => {
-    if (!isAtWork()) clock.advance(stepMs);
+    if (mayPass() && !isAtWork()) clock.advance(stepMs);
   }, 4);
   const stop = () => clearInterval(flying);
   onTestFinished(stop);
@@ -42,12 +42,10 @@ export async function refusedInTime(
   call: () => Promise<unknown>,
 ): Promise<string> {
   const before = failures();
-  const passing = setInterval(() => {
-    if (failures() > before && !isAtWork()) clock.advance(RECORD_DEADLINE_MS / 10);
-  }, 4);
+  const stop = timeFlies(clock, RECORD_DEADLINE_MS / 10, () => failures() > before);
   try {
     return await refusalOf(call);
   } finally {
-    clearInterval(passing);
+    stop();
   }
 }
