@@ -30,7 +30,7 @@ const END = "<!-- end of results -->";
 
 const { values: args } = parseArgs({
   options: {
-    rounds: { type: "string", default: "5" },
+    rounds: { type: "string", default: "9" },
     only: { type: "string" },
     peers: { type: "boolean", default: false },
   },

@@ -29,8 +29,11 @@ export const FLOORS = {
   line: "floor: a message to the Worker and back",
   noop: "floor: no-op RPC to an object",
   write: "floor: RPC + one committed write",
+  writeAgain: "floor: RPC + one committed write, to an object that has had thousands",
   d1: "floor: one D1 write from a Worker",
   d1ByObject: "floor: RPC + one D1 write",
+  event:
+    "floor: an RPC that waits, and one that writes three rows to D1 in a batch and then has both answered",
   fresh: "floor: a fresh object's first two commits",
   freshRun: "floor: a fresh object's D1 write, and then its first two commits",
   freshRunWhole:
@@ -51,6 +54,9 @@ export const MEMORY_SUBJECTS = [
 ] as const;
 
 type FloorName = keyof typeof FLOORS;
+
+/** Commits after which an object's log is written over from its beginning: SQLite lets it grow to 1,000 pages. */
+const THOUSANDS = 2_000;
 
 export interface WorksInput {
   readonly subjects: readonly Subject[];
@@ -93,12 +99,15 @@ export function worksOf({ subjects, callWorker }: WorksInput): Work[] {
 
 /** W1 to W3. */
 function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[] {
-  const floors = (names: readonly FloorName[], times: number, atOnce = 1): Row[] =>
+  const timed = (ask: Ask, times: number, atOnce = 1): Promise<number> =>
+    msOf(() => ask(times, atOnce)).then((ms) => ms / (times * atOnce));
+  const parts = (names: readonly FloorName[], times: number, atOnce?: number): Row[] =>
+    names.map((name) => partRow(callWorker, name, (ask) => timed(ask, times, atOnce), atOnce));
+  const runsOfTwo = (names: readonly FloorName[], times: number): Row[] =>
     names.map((name) => ({
       subject: FLOORS[name],
       variant: "",
-      measure: async () =>
-        (await msOf(() => callWorker("floors", name, { times, atOnce }))) / (times * atOnce),
+      measure: () => timed(askOf(callWorker, name), times),
     }));
   /** By the step, so many of which each run has. */
   const wholeRuns = (name: FloorName, atOnce: number, steps: number): Row => ({
@@ -107,7 +116,6 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
     measure: async () =>
       (await msOf(() => callWorker("floors", name, { times: 1, atOnce }))) / (atOnce * steps),
   });
-  const parts = ["noop", "write", "d1", "d1ByObject"] as const;
   const small = { bytes: 20, concurrent: false };
   return [
     {
@@ -115,7 +123,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       title: "one run of 200 small steps in a row",
       unit: "ms a step",
       rows: [
-        ...floors(parts, 200),
+        ...parts(["noop", "write", "writeAgain", "d1", "d1ByObject"], 200),
         wholeRuns("freshSteps", 1, 200),
         ...runsRows(subjects, { ...small, runs: 1, steps: 200 }),
       ],
@@ -125,7 +133,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       title: "50 runs at once, of 20 steps each",
       unit: "ms a step",
       rows: [
-        ...floors(parts, 20, 50),
+        ...parts(["noop", "write", "d1", "d1ByObject"], 20, 50),
         ...(["freshRuns", "freshRunsInD1", "freshRunsInGroups"] as const).map((name) =>
           wholeRuns(name, 50, 20),
         ),
@@ -137,7 +145,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       title: "a run of one step, from start to finish",
       unit: "ms a run",
       rows: [
-        ...floors(["fresh", "freshRun", "freshRunWhole", "freshRunInD1"], 20),
+        ...runsOfTwo(["fresh", "freshRun", "freshRunWhole", "freshRunInD1"], 20),
         ...runsRows(subjects, { ...small, runs: 20, steps: 1 }),
       ],
     },
@@ -145,23 +153,45 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
 }
 
 function eventWork(subjects: readonly Subject[], callWorker: CallWorker): Work {
-  const once = (name: FloorName | "pause"): Promise<unknown> =>
-    callWorker("floors", name, { times: 1, atOnce: 1 });
-  const floor = (name: FloorName): Row => ({
-    subject: FLOORS[name],
-    variant: "",
-    measure: () =>
-      medianOfTwenty(
-        () => once("pause"),
-        () => once(name),
-      ),
-  });
-  const floors = (["line", "write", "d1ByObject"] as const).map(floor);
+  const pause = (): Promise<unknown> => callWorker("floors", "pause", { times: 1, atOnce: 1 });
+  const floors = (["line", "write", "d1ByObject", "event"] as const).map((name) =>
+    partRow(callWorker, name, (ask) => medianOfTwenty(pause, () => ask(1))),
+  );
   return {
     id: "W4",
     title: "from an emit to the next line of the task that waits (median of 20 events)",
     unit: "ms",
     rows: [...floors, ...subjects.map(waiterRow)],
+  };
+}
+
+/** Carries a floor out, so often in a row, and so often at once. */
+type Ask = (times: number, atOnce?: number) => Promise<unknown>;
+
+function askOf(callWorker: CallWorker, name: FloorName, objects?: string): Ask {
+  return (times, atOnce = 1) => callWorker("floors", name, { times, atOnce, objects });
+}
+
+/**
+ * A floor of objects that are new in each round, as those of runs are. They are made, with their storage, before the time
+ * begins. Only "again" are they the same in all rounds, and their files as long as they will ever be.
+ */
+function partRow(
+  callWorker: CallWorker,
+  name: FloorName,
+  measure: (ask: Ask) => Promise<number>,
+  atOnce = 1,
+): Row {
+  const again = name === "writeAgain";
+  return {
+    subject: FLOORS[name],
+    variant: "",
+    ...(again && { prepare: async () => void (await askOf(callWorker, name)(THOUSANDS)) }),
+    measure: async () => {
+      const ask = askOf(callWorker, name, again ? undefined : crypto.randomUUID());
+      await ask(1, atOnce);
+      return measure(ask);
+    },
   };
 }
 

@@ -30,6 +30,8 @@ export interface FloorMethods {
   noop(): Promise<number>;
   write(): Promise<number>;
   writeToD1(): Promise<void>;
+  hear(): Promise<void>;
+  tell(): Promise<void>;
   writeToD1WithOthers(): Promise<void>;
   writeLast(): Promise<number>;
   gather(id: string): Promise<void>;
@@ -38,7 +40,7 @@ export interface FloorMethods {
 }
 
 /** What an object does by itself. */
-export type FloorCall = Exclude<keyof FloorMethods, "gather" | "open" | "begin">;
+export type FloorCall = Exclude<keyof FloorMethods, "gather" | "open" | "begin" | "hear" | "tell">;
 
 /** What an object hands out: its calls are no requests of their own, and quicker. */
 export interface FloorSession {

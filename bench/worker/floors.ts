@@ -15,6 +15,7 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
   #writing: Promise<unknown> | undefined;
   #next: Promise<void> | undefined;
   #shared: Promise<FloorSession> | undefined;
+  #heard: PromiseWithResolvers<void> | undefined;
 
   /** As a claim: the first call brings the session for those that follow. */
   async begin(first: FloorCall): Promise<{ session: FloorSession & Disposable }> {
@@ -42,6 +43,19 @@ export class Floor extends DurableObject<BenchEnv> implements FloorMethods {
 
   async writeToD1(): Promise<void> {
     await writeToD1(this.env.DB);
+  }
+
+  /** Answered by the next `tell`. */
+  hear(): Promise<void> {
+    this.#heard ??= Promise.withResolvers();
+    return this.#heard.promise;
+  }
+
+  /** D1 is told of three rows, and then whoever waits. */
+  async tell(): Promise<void> {
+    await writeToD1(this.env.DB, 3);
+    this.#heard?.resolve();
+    this.#heard = undefined;
   }
 
   /** By way of one object that all share. */
@@ -99,8 +113,10 @@ const INSERT = "INSERT INTO bench_floor (id, row) VALUES (?1, ?2)";
 
 const INSERT_ALL = "INSERT INTO bench_floor (id, row) SELECT value->>0, value->>1 FROM json_each(?1)";
 
-async function writeToD1(db: D1Database): Promise<void> {
-  await db.prepare(INSERT).bind(crypto.randomUUID(), ROW).run();
+async function writeToD1(db: D1Database, rows = 1): Promise<void> {
+  const inserts = Array.from({ length: rows }, () => db.prepare(INSERT).bind(crypto.randomUUID(), ROW));
+  const [only, ...more] = inserts;
+  await (only && more.length === 0 ? only.run() : db.batch(inserts));
 }
 
 export interface FloorParams {
@@ -108,6 +124,8 @@ export interface FloorParams {
   times: number;
   /** How many objects at once, each its own; for D1, how many writers. */
   atOnce: number;
+  /** Which objects those are, for the floors that ask them again. */
+  objects?: string;
 }
 
 /** `pause` is no floor: it lets 10 ms pass in the Worker, as a wait does before its event. */
@@ -116,8 +134,10 @@ export type FloorName =
   | "pause"
   | "noop"
   | "write"
+  | "writeAgain"
   | "d1"
   | "d1ByObject"
+  | "event"
   | "fresh"
   | "freshRun"
   | "freshRunWhole"
@@ -131,10 +151,10 @@ export type FloorName =
 export async function runFloor(
   env: BenchEnv,
   name: FloorName,
-  { times, atOnce }: FloorParams,
+  { times, atOnce, objects = "" }: FloorParams,
 ): Promise<void> {
   const line = async (which: number): Promise<void> => {
-    for (let i = 0; i < times; i += 1) await once(env, name, `${name}-${which}`);
+    for (let i = 0; i < times; i += 1) await once(env, name, `${name}-${objects}-${which}`);
   };
   await Promise.all(Array.from({ length: atOnce }, (_, which) => line(which)));
 }
@@ -151,12 +171,18 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
       await known().noop();
       return;
     case "write":
+    case "writeAgain":
       await known().write();
       return;
     case "d1":
       return writeToD1(env.DB);
     case "d1ByObject":
       return known().writeToD1();
+    case "event": {
+      const heard = known().hear();
+      await known().tell();
+      return heard;
+    }
     case "fresh":
       return inARow(fresh(), ["write", "write"]);
     case "freshRun":
