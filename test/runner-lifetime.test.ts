@@ -57,3 +57,11 @@ describe.each([
     expect(lifetime.signal.aborted).toBe(true);
   });
 });
+
+it("a pause by a clock whose timers call at once is over at once", async () => {
+  const atOnce = (_ms: number, onDue: () => void): (() => void) => {
+    onDue();
+    return () => {};
+  };
+  await new Lifetime({ ...systemClock, timer: atOnce }).pause(HOUR_MS);
+});

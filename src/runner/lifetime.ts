@@ -35,13 +35,15 @@ export class Lifetime {
   pause(ms: number): Promise<void> {
     if (this.#isOver) return Promise.resolve();
     return new Promise((resolve) => {
+      let cancel: (() => void) | undefined;
       const end = (): void => {
-        cancel();
+        cancel?.();
         this.#pauses.delete(end);
         resolve();
       };
-      const cancel = startTimer(this.#clock, ms, end);
       this.#pauses.add(end);
+      // A clock may call at once.
+      cancel = startTimer(this.#clock, ms, end);
     });
   }
 

@@ -123,7 +123,10 @@ describe("targetsOf", () => {
     const floors = { [FLOORS.noop]: [1], [FLOORS.write]: [3] };
     const reached = (step: number): unknown => {
       const works = [workOf("W1", { ...floors, [COORDINATOR]: [step] })];
-      const { measured: ratio, reached: is } = targetOf("W1 ack coordinator ÷ (no-op", { works });
+      const { measured: ratio, reached: is } = targetOf(
+        "W1 ack coordinator ÷ (no-op RPC + RPC with a write)",
+        { works },
+      );
       return [ratio?.median, is];
     };
     expect(reached(4)).toEqual([1, true]);
