@@ -103,7 +103,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
     msOf(() => ask(times, atOnce)).then((ms) => ms / (times * atOnce));
   const parts = (names: readonly FloorName[], times: number, atOnce?: number): Row[] =>
     names.map((name) => partRow(callWorker, name, (ask) => timed(ask, times, atOnce), atOnce));
-  const runsOfTwo = (names: readonly FloorName[], times: number): Row[] =>
+  const runsOfOneStep = (names: readonly FloorName[], times: number): Row[] =>
     names.map((name) => ({
       subject: FLOORS[name],
       variant: "",
@@ -145,7 +145,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       title: "a run of one step, from start to finish",
       unit: "ms a run",
       rows: [
-        ...runsOfTwo(["fresh", "freshRun", "freshRunWhole", "freshRunInD1"], 20),
+        ...runsOfOneStep(["fresh", "freshRun", "freshRunWhole", "freshRunInD1"], 20),
         ...runsRows(subjects, { ...small, runs: 20, steps: 1 }),
       ],
     },
