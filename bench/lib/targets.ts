@@ -148,8 +148,14 @@ function besideTheirFloors(all: Samples): Target[] {
       plus(all.of("W1", FLOORS.noop), all.of("W1", FLOORS.writeAgain)),
     ),
     beside("W2", COORDINATOR, FLOORS.freshRuns),
+    beside("W2", COORDINATOR, FLOORS.freshRunsWhole),
     beside("W2", GROUPED, FLOORS.freshRunsInGroups),
     workflowsBeside(FLOORS.freshRuns),
+    shownOnly(
+      "W2 Workflows ÷ the floor of ack coordinator, with the alarm and the later D1 write, and the runner over memory",
+      all.of("W2", WORKFLOWS),
+      theLeast("W2", FLOORS.freshRunsWhole),
+    ),
     workflowsBeside(FLOORS.freshRunsInGroups),
     shownOnly(
       "W2 the floor of ack record without recorder objects ÷ that with them",

@@ -41,6 +41,8 @@ export const FLOORS = {
   freshRunInD1: "floor: a fresh object's first three D1 writes",
   freshSteps: "floor: a fresh object's D1 write, and then 201 commits in a row",
   freshRuns: "floor: 50 fresh objects, each with one D1 write and then 21 commits in a row",
+  freshRunsWhole:
+    "floor: 50 fresh objects, each with one D1 write and then 21 commits in a row, an alarm with the last, and a D1 write 100 ms later",
   freshRunsInD1: "floor: 50 fresh objects, each with 22 D1 writes in a row",
   freshRunsInGroups:
     "floor: 50 fresh objects, each with 22 D1 writes in a row, by way of one object that gathers them",
@@ -134,7 +136,7 @@ function stepWorks(subjects: readonly Subject[], callWorker: CallWorker): Work[]
       unit: "ms a step",
       rows: [
         ...parts(["noop", "write", "d1", "d1ByObject"], 20, 50),
-        ...(["freshRuns", "freshRunsInD1", "freshRunsInGroups"] as const).map((name) =>
+        ...(["freshRuns", "freshRunsWhole", "freshRunsInD1", "freshRunsInGroups"] as const).map((name) =>
           wholeRuns(name, 50, 20),
         ),
         ...runsRows(subjects, { ...small, runs: 50, steps: 20, concurrent: true }),

@@ -144,6 +144,7 @@ export type FloorName =
   | "freshRunInD1"
   | "freshSteps"
   | "freshRuns"
+  | "freshRunsWhole"
   | "freshRunsInD1"
   | "freshRunsInGroups";
 
@@ -197,6 +198,8 @@ async function once(env: BenchEnv, name: FloorName, object: string): Promise<voi
       return aRun(fresh(), "writeToD1", repeated("write", LONG_RUN));
     case "freshRuns":
       return aRun(fresh(), "writeToD1", repeated("write", STEPS_AND_END));
+    case "freshRunsWhole":
+      return aRun(fresh(), "writeToD1", [...repeated("write", STEPS_AND_END - 1), "writeLast"]);
     case "freshRunsInD1":
       return aRun(fresh(), "writeToD1", repeated("writeToD1", STEPS_AND_END));
     case "freshRunsInGroups":
