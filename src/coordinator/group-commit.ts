@@ -65,6 +65,11 @@ export class GroupCommit {
   }
 }
 
+/** Until the event loop has nothing else to do at once: that is when it looks at its timers. */
+function untilIdle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
 /** How long what nobody waits for may wait for others. */
 const GATHER_MS = 25;
 
@@ -92,6 +97,8 @@ class Queue<Item, Answer> {
   #waiting: Waiting<Item, Answer>[] = [];
   #isOn = false;
   #isGathering = false;
+  /** How many went in the last call. */
+  #lastSize = 0;
 
   constructor(kind: Kind<Item, Answer>) {
     this.#kind = kind;
@@ -122,7 +129,14 @@ class Queue<Item, Answer> {
 
   async #carryOutAll(): Promise<void> {
     this.#isOn = true;
-    while (this.#waiting.length > 0) await this.#settle(this.#waiting.splice(0, this.#groupSize()));
+    while (this.#waiting.length > 0) {
+      // Whose answers went out together come back together, the first of them some turns of the event loop before the
+      // last. It is not to go alone, with the others behind it: that is two calls for what one can take.
+      if (this.#lastSize > 1) await untilIdle();
+      const group = this.#waiting.splice(0, this.#groupSize());
+      this.#lastSize = group.length;
+      await this.#settle(group);
+    }
     this.#isOn = false;
   }
 

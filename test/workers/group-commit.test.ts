@@ -67,6 +67,30 @@ describe("one call", () => {
     }
   });
 
+  it("takes all whose answers went out together, though they come back one by one", async () => {
+    const [entries, next] = [await entriesOf(await claimed(10)), await entriesOf(await claimed(10))];
+    await Promise.all(entries.map((entry) => group.record(entry)));
+    const before = db.calls.length;
+    const answers: Promise<unknown>[] = [];
+    for (const entry of next) {
+      answers.push(group.record(entry));
+      // A turn in which a call to D1 would have been made.
+      for (let i = 0; i < 10; i += 1) await Promise.resolve();
+    }
+    expect(await Promise.all(answers)).toEqual(next.map(() => RECORDED));
+    expect(db.calls.length - before).toBe(1);
+  });
+
+  it("takes at once what comes after one that went alone", async () => {
+    const [first, second] = await entriesOf(await claimed(2));
+    expect(await group.record(first as RecordEntry)).toEqual(RECORDED);
+    const before = db.calls.length;
+    const answer = group.record(second as RecordEntry);
+    for (let i = 0; i < 10; i += 1) await Promise.resolve();
+    expect(db.calls.length - before).toBe(1);
+    expect(await answer).toEqual(RECORDED);
+  });
+
   it("records the run, the steps, the tags and the events of each", async () => {
     const instances = await claimed(3);
     for (const one of instances) {
