@@ -162,6 +162,11 @@ function besideTheirFloors(all: Samples): Target[] {
       all.of("W2", FLOORS.freshRunsInD1),
       all.of("W2", FLOORS.freshRunsInGroups),
     ),
+    shownOnly(
+      "W2 the floor of ack record with recorder objects and the runner over memory ÷ Restate",
+      theLeast("W2", FLOORS.freshRunsInGroups),
+      all.of("W2", RESTATE),
+    ),
     beside("W3", COORDINATOR, FLOORS.freshRun),
     beside("W3", COORDINATOR, FLOORS.freshRunWhole),
     beside("W3", RECORD, FLOORS.freshRunInD1),
